@@ -1,0 +1,1 @@
+"""What runs: modules, models, runtime, video, training, evaluation and the command line. Imports torch only on use."""

@@ -1,0 +1,1 @@
+"""The five deraining systems as plain PyTorch."""

@@ -1,0 +1,1 @@
+"""Modules: cells, memory, pyramid and losses, each over one fused operation."""

@@ -1,0 +1,1 @@
+"""Engine and Stream: the fastest way this machine has, with bounded latency."""

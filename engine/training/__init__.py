@@ -1,0 +1,1 @@
+"""Rain, data and the trainer."""

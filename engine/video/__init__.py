@@ -1,0 +1,1 @@
+"""Pictures, video files, cameras and raw frames."""

@@ -1,0 +1,1 @@
+"""Out of Python: ONNX, TensorRT, ahead-of-time kernels, packages and server folders."""

@@ -1,0 +1,1 @@
+"""The fused operations, one folder each, behind one dispatch registry."""
