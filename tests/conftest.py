@@ -1,0 +1,36 @@
+"""What every test may ask for: the reference data folder, and a fixed seed."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("UNRAIN_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture
+def shared():
+    """`shared("data/eval/Rain100L")` is that path of the reference data folder; the test is skipped where it is missing."""
+
+    def find(relative: str) -> Path:
+        path = SHARED / relative
+        if not path.exists():
+            pytest.skip(f"reference data {relative} is not there (set UNRAIN_SHARED to the folder that holds it)")
+        return path
+
+    return find
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def pytest_collection_modifyitems(items):
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="no CUDA GPU on this machine"))
