@@ -1,1 +1,68 @@
-"""The five deraining systems as plain PyTorch."""
+"""The five deraining systems as plain PyTorch, by name: list them, build them, load weights into them."""
+
+import difflib
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UnrainError
+from .catalog import CATALOG, Entry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["CATALOG", "Entry", "build", "find", "load", "models"]
+
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+
+
+def models() -> list[str]:
+    """The names `build` and `load` take."""
+    return list(CATALOG)
+
+
+def find(name: str) -> Entry:
+    """The catalog's row of that name."""
+    if name in CATALOG:
+        return CATALOG[name]
+    near = difflib.get_close_matches(name.lower(), CATALOG, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`unrain models` lists them."
+    raise UnrainError(f"no model is called {name!r}; {hint}")
+
+
+def build(name: str, **overrides: Any) -> "nn.Module":
+    """The network of that name with random weights; `overrides` are fields of its configuration."""
+    entry = find(name)
+    network = getattr(import_module(f".{entry.file}", __name__), entry.cls)
+    known = [item.name for item in fields(network.Config)]
+    for field in overrides:
+        if field not in known:
+            raise UnrainError(f"{name} has no option {field!r}; it takes {', '.join(known)}.")
+    model = network(network.Config(**{**entry.config, **overrides}))
+    model.name = name
+    return model
+
+
+def load(name_or_path: "str | Path", weights: "str | Path | None" = None) -> "nn.Module":
+    """A network with trained weights, in eval mode.
+
+    A name takes the weights that ship with the package, or those of the file `weights`; a path is a .safetensors file of
+    this project or a published .pth checkpoint, whose network is recognised.
+    """
+    from .checkpoint import load_file
+
+    if weights is not None:
+        find(str(name_or_path))
+        return load_file(Path(weights), name=str(name_or_path))
+    if str(name_or_path) not in CATALOG and (Path(name_or_path).suffix or Path(name_or_path).exists()):
+        return load_file(Path(name_or_path))
+    name = str(name_or_path)
+    find(name)
+    shipped = WEIGHTS / f"{name}.safetensors"
+    if not shipped.is_file():
+        raise UnrainError(
+            f"no weights for {name} are shipped; train them with `unrain train {name}`, "
+            f"or convert a published checkpoint with `unrain convert FILE` and load that."
+        )
+    return load_file(shipped, name=name)
