@@ -47,8 +47,8 @@ def build(name: str, **overrides: Any) -> "nn.Module":
 def load(name_or_path: "str | Path", weights: "str | Path | None" = None) -> "nn.Module":
     """A network with trained weights, in eval mode.
 
-    A name takes the weights that ship with the package, or those of the file `weights`; a path is a .safetensors file of
-    this project or a published .pth checkpoint, whose network is recognised.
+    A name takes the weights that ship with the package, or those of the file `weights`; a path is a .safetensors file
+    of this project or a published .pth checkpoint, whose network is recognised.
     """
     from .checkpoint import load_file
 

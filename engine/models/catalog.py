@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Entry:
-    """One row: `engine/models/<file>.py` holds the class `cls`; `config` is what differs from the defaults of its Config."""
+    """One row: `engine/models/<file>.py` holds the class `cls`; `config` is what differs from its Config's defaults."""
 
     file: str
     cls: str

@@ -22,7 +22,7 @@ def check_images(x: Tensor) -> None:
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """`x` with bottom and right reflected until both sides are multiples of `multiple`, and the function that crops back.
+    """`x` reflected at the bottom and right until both sides are multiples, and the function that crops back.
 
     A side may be shorter than the padding it needs: the mirror image is then mirrored again.
     """
