@@ -1,0 +1,147 @@
+"""Turns one op's parts into `torch.library` ops: `unrain::<op>` and `unrain::<op>_backward`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from .registry import Call, chosen, is_nhwc, resolve, use
+
+LIMIT = 2**31  # elements of one tensor: the kernels count in 32 bits
+
+LIBRARY = torch.library.Library("unrain", "FRAGMENT")
+HALF = (torch.float16, torch.bfloat16)
+Tensors = tuple[torch.Tensor | None, ...]
+
+
+def define(
+    name: str,
+    schema: str,
+    *,
+    arrange: Callable[..., tuple[Any, ...]],
+    describe: Callable[..., Call],
+    allocate: Callable[..., Tensors],
+    backward: bool = False,
+) -> Callable[..., Any]:
+    """Registers one op and returns its overload.
+
+    arrange(*args) checks the arguments and returns them dense and in one layout; describe(*args) names the kind of
+    call; allocate(*args) makes the outputs, real or fake. All three see arguments in schema order. `backward` registers
+    the op as the backward of `name`: it then runs the implementation's `backward`.
+    """
+    full = f"{name}_backward" if backward else name
+    single = schema.rstrip().endswith("-> Tensor")
+    many = schema.rstrip().endswith("-> Tensor[]")
+
+    def pack(out: Tensors) -> Any:
+        # A gradient nobody asked for has no place in a schema of plain tensors: it travels as an empty tensor.
+        if single:
+            return out[0]
+        filled = tuple(torch.empty(0) if each is None else each for each in out)
+        return list(filled) if many else filled
+
+    def kernel(*args: Any) -> Any:
+        args = arrange(*args)
+        out = allocate(*args)
+        implementation = resolve(describe(*args))
+        step = implementation.backward if backward else implementation.forward
+        if implementation.__name__.endswith(".reference"):
+            results = step(*args)
+            for mine, theirs in zip(out, (results,) if torch.is_tensor(results) else results, strict=True):
+                if mine is not None:
+                    mine.copy_(theirs)
+        else:
+            step(out, *args)
+        return pack(out)
+
+    def fake(*args: Any) -> Any:
+        return pack(allocate(*arrange(*args)))
+
+    LIBRARY.define(full + schema)
+    LIBRARY.impl(full, kernel, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"unrain::{full}", fake, lib=LIBRARY)
+    return getattr(torch.ops.unrain, full).default
+
+
+def differentiate(
+    name: str,
+    save: Callable[[Any, tuple[Any, ...]], None],
+    gradients: Callable[..., tuple[torch.Tensor | None, ...]],
+) -> None:
+    """Gives `unrain::<name>` its derivative.
+
+    save(ctx, inputs) keeps what is needed; gradients(ctx, *grads) returns one gradient or None per input. An explicit
+    `use(...)` around the forward pass holds for the backward pass too, in whichever thread autograd runs it.
+    """
+
+    def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.backend = chosen()
+        save(ctx, inputs)
+
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        with use(ctx.backend):
+            found = gradients(ctx, *grads)
+        return tuple(grad if needed else None for grad, needed in zip(found, ctx.needs_input_grad, strict=True))
+
+    torch.library.register_autograd(f"unrain::{name}", backward, setup_context=setup, lib=LIBRARY)
+
+
+def wants_grad(*tensors: torch.Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def takes_plain_path(call: Call) -> bool:
+    """Whether the plain PyTorch formula should run as it is, outside the op.
+
+    In eager mode the reference stays ordinary PyTorch: differentiable any number of times, and open to every transform.
+    A traced function always records the op, whose backend is then chosen when it runs.
+    """
+    if torch.compiler.is_dynamo_compiling():
+        return False
+    return resolve(call).__name__.endswith(".reference")
+
+
+def autocast_to(dtype: torch.dtype | None, *tensors: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+    """Under autocast, the floating tensors in `dtype` (None: autocast's own); outside it, the tensors as they are."""
+    first = next((t for t in tensors if t is not None), None)
+    if first is None or not torch.is_autocast_enabled(first.device.type):
+        return tensors
+    dtype = dtype or torch.get_autocast_dtype(first.device.type)
+    keep = (torch.float64,)
+    return tuple(t.to(dtype) if t is not None and t.is_floating_point() and t.dtype not in keep else t for t in tensors)
+
+
+def accumulator(dtype: torch.dtype) -> torch.dtype:
+    """The dtype to compute in: half precision is storage only."""
+    return torch.float32 if dtype in HALF else dtype
+
+
+def memory_format(layout: str) -> torch.memory_format:
+    return torch.channels_last if layout == "nhwc" else torch.contiguous_format
+
+
+def layout_of(image: torch.Tensor) -> str:
+    """The layout an op works in, taken from its first image argument; what is not dense is worked on as NCHW."""
+    return "nhwc" if is_nhwc(image) else "nchw"
+
+
+def check_tensor(name: str, value: Any, dim: int | Sequence[int] | None = None) -> None:
+    """One tensor argument: a floating one, of the right number of dimensions, small enough for 32-bit counts."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be a floating-point tensor, got {value.dtype}")
+    if dim is not None and value.dim() not in ((dim,) if isinstance(dim, int) else dim):
+        raise ValueError(f"{name} must have {dim} dimensions, got shape {tuple(value.shape)}")
+    if value.numel() >= LIMIT:
+        raise ValueError(f"{name} has {value.numel()} elements; at most 2**31 - 1 are supported, split the batch")
+
+
+def check_like(name: str, value: torch.Tensor, other_name: str, other: torch.Tensor, dtype: bool = True) -> None:
+    """Two tensor arguments that must live on one device and, mostly, have one dtype."""
+    if value.device != other.device:
+        raise ValueError(f"{name} is on {value.device} but {other_name} is on {other.device}")
+    if dtype and value.dtype != other.dtype:
+        raise TypeError(f"{name} has dtype {value.dtype} but {other_name} has {other.dtype}")
