@@ -21,6 +21,10 @@ class Entry:
 _BILATERAL = "Single Image Deraining Using Bilateral Recurrent Network (Ren et al.)"
 _STAGEWISE = "stage-wise deraining with densely connected dilation convolution blocks (DCDCB)"
 
+_MULTI_SCALE = "Multi-Scale Progressive Fusion Network for Single Image Deraining (Jiang et al.)"
+_MULTI_LEVEL = "Multi-Level Memory Compensation Network for Rain Removal via Divide-and-Conquer Strategy (Jiang et al.)"
+_TIMELAPSE = "Memory-guided Image De-raining Using Time-Lapse Data (Cho et al.)"
+
 
 def _srn(summary: str, parameters: int, **config: Any) -> Entry:
     return Entry("srn_brn", "SRN", config, _BILATERAL, summary, parameters, stages=6)
@@ -28,6 +32,14 @@ def _srn(summary: str, parameters: int, **config: Any) -> Entry:
 
 def _brn(summary: str, parameters: int, **config: Any) -> Entry:
     return Entry("srn_brn", "BRN", config, _BILATERAL, summary, parameters, stages=6)
+
+
+def _mspfn(summary: str, parameters: int, **config: Any) -> Entry:
+    return Entry("mspfn", "MSPFN", config, _MULTI_SCALE, summary, parameters)
+
+
+def _mlmcn(summary: str, parameters: int, **config: Any) -> Entry:
+    return Entry("mlmcn", "MLMCN", config, _MULTI_LEVEL, summary, parameters)
 
 
 CATALOG: dict[str, Entry] = {
@@ -49,5 +61,29 @@ CATALOG: dict[str, Entry] = {
         "12 small stages that see all earlier results, then a refinement; the smallest network here",
         17_305,
         stages=12,
+    ),
+    "mspfn": _mspfn("three scales fused step by step, M = 17 fine-fusion modules of N = 1 attention unit", 13_702_976),
+    "mspfn-m30n1": _mspfn("MSPFN with M = 30, N = 1, the paper's best", 22_427_744, modules=30),
+    "mspfn-m17n2": _mspfn("MSPFN with M = 17, N = 2", 17_582_240, units=2),
+    "mspfn-m13n2": _mspfn("MSPFN with M = 13, N = 2", 13_984_928, modules=13, units=2),
+    "mspfn-m10n3": _mspfn("MSPFN with M = 10, N = 3", 13_568_864, modules=10, units=3),
+    "mspfn-m8n5": _mspfn("MSPFN with M = 8, N = 5", 14_964_896, modules=8, units=5),
+    "mspfn-light": _mspfn("MSPFN with M = 5, N = 1, 32 channels wide", 1_656_656, modules=5, layout="light"),
+    "mlmcn": _mlmcn("a memory subnetwork per pyramid level, 3, 5 and 8 blocks deep from 1/4 to full scale", 6_005_440),
+    "mlmcn-n1": _mlmcn("MLMCN with the full-scale subnetwork alone", 2_742_784, depths=(8,)),
+    "mlmcn-n2": _mlmcn("MLMCN with the half- and full-scale subnetworks", 4_633_536, depths=(5, 8)),
+    "mlmcn-no-bcm": _mlmcn("MLMCN of memory modules alone", 6_035_136, depths=(9, 15, 24), block="rmm"),
+    "mlmcn-no-rmm": _mlmcn("MLMCN of background compensation alone", 5_990_592, depths=(4, 8, 12), block="bcm"),
+    "mlmcn-555": _mlmcn("MLMCN, 5 blocks on every scale", 5_672_256, depths=(5, 5, 5)),
+    "mlmcn-385": _mlmcn("MLMCN, 3, 8 and 5 blocks", 6_005_440, depths=(3, 8, 5)),
+    "mlmcn-835": _mlmcn("MLMCN, 8, 3 and 5 blocks", 6_005_440, depths=(8, 3, 5)),
+    "mlmcn-853": _mlmcn("MLMCN, 8, 5 and 3 blocks", 6_005_440, depths=(8, 5, 3)),
+    "timelapse": Entry(
+        "timelapse",
+        "Timelapse",
+        {},
+        _TIMELAPSE,
+        "encoder and decoder around 20 learned rain memories, trained without clean pictures",
+        818_115,
     ),
 }
