@@ -15,6 +15,8 @@ from .console import complain
 # The order of `unrain --help`. A name is listed when its file is there.
 COMMANDS = ("run", "eval", "convert", "models", "info", "train", "bench", "export")
 
+HELP = {"help_option_names": ["-h", "--help"]}
+
 # typer carries click inside since 0.26 and beside it before; the base class of its public error is the same in both.
 ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
@@ -29,13 +31,13 @@ class CommandFiles(TyperGroup):
         if cmd_name not in self.list_commands(ctx):
             return None
         if cmd_name not in self.commands:
-            one = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
+            one = typer.Typer(context_settings=HELP, add_completion=False)
             one.command(name=cmd_name)(import_module(f".{cmd_name}", __package__).command)
             self.commands[cmd_name] = typer.main.get_command(one)
         return self.commands[cmd_name]
 
 
-app = typer.Typer(cls=CommandFiles, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+app = typer.Typer(cls=CommandFiles, context_settings=HELP, no_args_is_help=True)
 
 
 def _print_version(wanted: bool) -> None:

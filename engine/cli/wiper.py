@@ -1,0 +1,65 @@
+"""A trained model as one function from frame to frame, for the commands that run one."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UnrainError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import nn
+
+DEFAULT_MODEL = "srn"
+
+
+def load_model(name: str, weights: Path | None = None, stages: int | None = None) -> "nn.Module":
+    """The model with its weights; `stages` sets how often a recurrent one runs."""
+    from ..models import load
+
+    model = load(name, weights)
+    if stages is not None:
+        if not hasattr(model, "stages"):
+            raise UnrainError(f"{name} has no stages to set; leave --stages out")
+        model.stages = stages
+    return model
+
+
+def pick_device(wanted: str) -> "torch.device":
+    """`auto` is the first GPU where there is one; anything else is torch's name of a device, and must be there."""
+    import torch
+
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UnrainError(f"device {wanted} cannot be used: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def frame_function(model: "nn.Module", device: "torch.device") -> "Callable[[np.ndarray], np.ndarray]":
+    """uint8 RGB [H, W, 3] -> the same without rain."""
+    import torch
+
+    model = model.to(device)
+
+    def derain(frame: "np.ndarray") -> "np.ndarray":
+        with torch.inference_mode():
+            rainy = torch.from_numpy(frame).to(device).permute(2, 0, 1)[None].float() / 255  # [1, 3, H, W]
+            clean = model(rainy)[0]
+            if not clean.isfinite().all():
+                raise UnrainError("the model gave values that are no numbers (NaN or infinite)")
+            return (clean.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
+
+    return derain
+
+
+def memory_error(error: BaseException, frame: Any) -> UnrainError | None:
+    """The user's words for an exhausted memory, None for any other error."""
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error).lower()):
+        height, width = frame.shape[:2]
+        return UnrainError(f"not enough memory for {width} x {height} pixels; use a smaller picture or model")
+    return None
