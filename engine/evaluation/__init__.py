@@ -1,1 +1,1 @@
-"""Metrics and data sets."""
+"""Metrics, data-set layouts, evaluation reports, temporal flicker and the downstream detector. Imports torch only on use."""
