@@ -107,11 +107,12 @@ def _prepare(
 ) -> tuple[Callable, dict[str, Any]]:
     import torch
 
-    model = load_model(name, weights, stages)
+    place = pick_device(device)
     if threads:
         torch.set_num_threads(threads)
-    place = pick_device(device)
-    return frame_function(model, place), {"stages": getattr(model, "stages", None), "device": str(place)}
+    model = load_model(name, weights, stages)
+    details = {"model": model.name, "stages": getattr(model, "stages", None), "device": str(place)}
+    return frame_function(model, place), details
 
 
 def _work(jobs: list[Job], derain: Callable, max_pixels: int, quality: int) -> list[Result]:

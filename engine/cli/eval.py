@@ -1,0 +1,106 @@
+"""`unrain eval`: a model's numbers on a data set of rainy and clean pictures."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ..errors import UnrainError
+from .console import print_json, print_table, progress_bar
+from .wiper import load_model, pick_device
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..evaluation.report import Report
+
+UNPROCESSED = ("none", "input")
+
+
+def command(
+    model: Annotated[
+        str,
+        typer.Argument(help="A name of `unrain models`, a weights file, or 'input': the rainy pictures as they are."),
+    ],
+    dataset: Annotated[
+        Path, typer.Argument(help="Folder with input/ and target/ (or the like) inside, or a list of pairs.")
+    ],
+    clean: Annotated[
+        Path | None, typer.Option("--clean", help="The clean pictures, where DATASET has the rainy.")
+    ] = None,
+    rainy_half: Annotated[
+        Literal["left", "right"], typer.Option("--rainy-half", help="Of pictures that hold both side by side.")
+    ] = "right",
+    weights: Annotated[Path | None, typer.Option("-w", "--weights", help="Weights instead of those shipped.")] = None,
+    stages: Annotated[int | None, typer.Option("--stages", "-T", min=1, max=100, help="Of a recurrent model.")] = None,
+    metrics: Annotated[
+        str, typer.Option("--metrics", help="Of psnr_y, psnr_rgb, ssim_y, ssim_rgb, fsim, fsimc, vif; comma between.")
+    ] = "psnr_y,ssim_y,psnr_rgb,ssim_rgb",
+    quantise: Annotated[
+        Literal["truncate", "round"], typer.Option("--quantise", help="To 8 bits; the papers' code truncates.")
+    ] = "truncate",
+    video: Annotated[
+        bool, typer.Option("--video", help="The pictures are frames of one clip: measure flicker too.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many pairs.")] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; by default all.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Also write every picture's numbers to this file.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Also write a page with sliders over the worst.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Measure MODEL on the pairs of DATASET, beside the rainy pictures themselves."""
+    from ..evaluation.evaluate import evaluate, evaluate_video
+    from ..evaluation.pairs import find_pairs
+
+    pairs = find_pairs(dataset, clean, rainy_half)[:limit]
+    network = None
+    if model in UNPROCESSED:
+        if weights or stages:
+            raise UnrainError(f"{model} is the rainy picture itself; it takes no --weights and no --stages")
+    else:
+        network = _network(model, weights, stages, device, threads)
+    measure = evaluate_video if video else evaluate
+    with progress_bar() as bar:
+        task = bar.add_task("evaluate", total=len(pairs))
+        report = measure(
+            network,
+            pairs,
+            [name.strip() for name in metrics.split(",") if name.strip()],
+            quantise=quantise,
+            progress=lambda done, total, row: bar.update(task, completed=done),
+            examples=10 if html else 0,
+            name=None if network is None else getattr(network, "name", model),
+            data=str(dataset),
+        )
+    if csv:
+        report.write_csv(csv)
+    if html:
+        report.write_html(html)
+    if as_json:
+        print_json(report.to_dict())
+        return
+    print(
+        f"{report.model} on {report.data}: {len(report.rows)} pictures, 8 bits by {quantise}, "
+        f"median {report.seconds * 1e3:.0f} ms"
+    )
+    print_table(["mean of", " rainy", " output", " gain"], (_row(key, report) for key in report.metrics))
+    for name, flicker in (report.flicker or {}).items():
+        print(
+            f"flicker, {name}: change error {flicker.change_error:.3f}, still change {flicker.still_change:.3f} levels"
+        )
+
+
+def _row(key: str, report: "Report") -> list[str]:
+    before, after = report.rainy[key], report.output[key]
+    unit, digits = (" dB", 2) if key.startswith("psnr") else ("", 4)
+    return [key, *(f"{value:.{digits}f}{unit}" for value in (before, after)), f"{after - before:+.{digits}f}{unit}"]
+
+
+def _network(model: str, weights: Path | None, stages: int | None, device: str, threads: int | None) -> "nn.Module":
+    import torch
+
+    place = pick_device(device)
+    if threads:
+        torch.set_num_threads(threads)
+    return load_model(model, weights, stages).to(place)

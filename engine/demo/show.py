@@ -1,0 +1,125 @@
+"""Rains on three bundled pictures and a slow pan over one of them, derains them on the CPU, and prints one table."""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from ..cli.console import complain, print_table, progress_bar
+from ..cli.run import side_by_side
+from ..cli.wiper import frame_function, load_model, pick_device
+from ..errors import UnrainError
+from ..evaluation.metrics import psnr_rgb
+from ..images import make_folder, read_image, write_image
+from ..models import WEIGHTS, models
+from ..training.rain import RainParameters, add_rain, rain_on_video, sample_parameters
+
+Frame: TypeAlias = np.ndarray  # uint8 RGB [H, W, 3]
+Row: TypeAlias = tuple[str, str, str, str, str, str, str]
+
+HERE = Path(__file__).parent
+# Picture, severity of the rain from 0 to 1, seed.
+SHOWERS = (("china.jpg", 0.65, 1), ("rocket.jpg", 0.4, 2), ("chelsea.png", 0.6, 3))
+FRAMES, FPS = 20, 10
+HEIGHT, WIDTH = 192, 288
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m unrain.engine.demo", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("demo-out"), help="where the pictures go")
+    parser.add_argument("--weights", type=Path, help="a weights file to show instead of the shipped ones")
+    chosen = parser.parse_args(arguments)
+    try:
+        return _show(chosen.out, chosen.weights)
+    except UnrainError as error:
+        complain(str(error))
+        return 1
+
+
+def _show(out: Path, weights: Path | None) -> int:
+    names = [str(weights)] if weights else [name for name in models() if (WEIGHTS / f"{name}.safetensors").is_file()]
+    if not names:
+        raise UnrainError("no weights are shipped yet, so there is nothing to show: train some with `unrain train srn`")
+    make_folder(out)
+    device = pick_device("cpu")
+    loaded = [load_model(name) for name in names]
+    rows: list[Row] = []
+    with progress_bar() as bar:
+        for model in bar.track(loaded, description="demo"):
+            label, derain = model.name, frame_function(model, device)
+            rows += [_picture(file, severity, seed, label, derain, out) for file, severity, seed in SHOWERS]
+            rows.append(_clip(label, derain, out))
+    print_table(["model", "picture", " size", " ms/frame", " PSNR rainy", " PSNR derained", " gain"], rows)
+    print(f"Before and after, side by side, are in {out}/; PSNR is over RGB against the picture before the rain.")
+    return 0
+
+
+def _picture(file: str, severity: float, seed: int, label: str, derain: Callable[[Frame], Frame], out: Path) -> Row:
+    clean = read_image(HERE / file)
+    rainy = add_rain(clean, _shower(severity, seed), seed)
+    derain(rainy[:64, :64])  # the first call sets up the thread pool
+    start = time.perf_counter()
+    dry = derain(rainy)
+    ms = (time.perf_counter() - start) * 1e3
+    stem = Path(file).stem
+    write_image(out / f"{stem}-rainy.png", rainy)
+    write_image(out / f"{stem}-{label}.png", dry)
+    write_image(out / f"{stem}-{label}-compare.png", side_by_side(rainy, dry))
+    return _row(label, stem, rainy, ms, psnr_rgb(rainy, clean), psnr_rgb(dry, clean))
+
+
+def _clip(label: str, derain: Callable[[Frame], Frame], out: Path) -> Row:
+    clean = list(pan(read_image(HERE / SHOWERS[0][0])))
+    rainy = list(rain_on_video(iter(clean), _shower(0.45, 4), seed=4, fps=FPS))
+    dry, ms = [], []
+    for frame in rainy:
+        start = time.perf_counter()
+        dry.append(derain(frame))
+        ms.append((time.perf_counter() - start) * 1e3)
+    written = write_video(out / f"pan-{label}.mp4", [side_by_side(a, b) for a, b in zip(rainy, dry, strict=True)])
+    if not written:
+        complain("the clip is not written: pip install 'unrain[video]'")
+    before = statistics.mean(psnr_rgb(a, b) for a, b in zip(rainy, clean, strict=True))
+    after = statistics.mean(psnr_rgb(a, b) for a, b in zip(dry, clean, strict=True))
+    return _row(label, f"clip, {FRAMES} frames", rainy[0], statistics.median(ms), before, after)
+
+
+def _row(label: str, picture: str, frame: Frame, ms: float, before: float, after: float) -> Row:
+    size = f"{frame.shape[1]} x {frame.shape[0]}"
+    return label, picture, size, f"{ms:.0f}", f"{before:.2f} dB", f"{after:.2f} dB", f"{after - before:+.2f} dB"
+
+
+def _shower(severity: float, seed: int) -> RainParameters:
+    return sample_parameters(np.random.default_rng(seed), severity)
+
+
+def pan(scene: Frame) -> Iterator[Frame]:
+    """A camera that turns slowly to the right over a still scene."""
+    height, width = scene.shape[:2]
+    for number in range(FRAMES):
+        share = number / (FRAMES - 1)
+        left, top = round(share * (width - WIDTH) / 3), round(share * (height - HEIGHT) / 3)
+        yield np.ascontiguousarray(scene[top : top + HEIGHT, left : left + WIDTH])
+
+
+def write_video(path: Path, frames: list[Frame]) -> bool:
+    """H.264 where the installed PyAV has it, else MPEG-4; False without PyAV."""
+    try:
+        import av
+    except ImportError:
+        return False
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=FPS)
+        stream.height, stream.width = (side // 2 * 2 for side in frames[0].shape[:2])
+        stream.pix_fmt = "yuv420p"
+        stream.bit_rate = 4_000_000
+        for frame in frames:
+            even = np.ascontiguousarray(frame[: stream.height, : stream.width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+        container.mux(stream.encode())
+    return True
