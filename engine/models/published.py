@@ -1,16 +1,17 @@
 """Published checkpoints of RecDerain (SRN, BRN) and PReNet (the same network as SRN), recognised by their keys.
 
 Such a file is a pickled state dict, with or without the `module.` prefix of DataParallel. BRN's holds two residual
-blocks of the rain branch that were declared and never used; they are dropped. The authors have one convolution per gate;
-ours concatenates them, and puts the network's own hidden state last in their input.
+blocks of the rain branch that were declared and never used; they are dropped. The authors have one convolution per
+gate; ours concatenates them, and puts the network's own hidden state last in their input.
 
-Whether an SRN learned the residual or the direct mapping does not show in its keys. It is taken from the name asked
-for, else from the file's name or folder ("direct", "SRN_LSTM", "PReNet6_LSTM" mean direct; "residual"), else residual
-is assumed, which is the paper's final choice.
+Whether an SRN learned the residual or the direct mapping does not show in its keys, but in what it does: read the
+wrong way, it spoils a clean picture (mean error 0.02 to 0.9 where the right way gives 0.0004 to 0.014 for the authors'
+files). Without a name to go by, the way that keeps the picture better is taken.
 """
 
 import hashlib
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,6 @@ from . import build, find
 SUPPORTED = ("srn", "srn-direct", "srn-gru", "srn-x", "srn-plus", "brn")
 STAGES = {"brn": 8}  # at which the published weights give the paper's numbers; 6 for the others
 UNUSED = re.compile(r"res_conv[45]_r\.[02]\.(weight|bias)")
-DIRECT = re.compile(r"(?<![a-z])direct(?![a-z])|(srn|prenet)\d*_lstm", re.IGNORECASE)
-RESIDUAL = re.compile(r"(?<![a-z])residual(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -70,10 +69,10 @@ def read(path: Path, name: str | None = None) -> tuple[str, dict[str, Tensor], d
     mismatch = first_mismatch(theirs, found)
     if mismatch:
         raise UnrainError(f"{path} looks like {found} but does not fit it: {mismatch}.")
+    tensors, used = _translate(theirs, found)
     note = "recognised by its keys"
     if found == "srn":
-        found, note = _mapping(path, name)
-    tensors, used = _translate(theirs, found)
+        found, note = _mapping(tensors, name)
     card = {
         "stages": STAGES.get(found, 6),
         "source": path.name,
@@ -117,15 +116,24 @@ def first_mismatch(theirs: Mapping[str, Tensor], name: str) -> str | None:
     return next((f"{key} is not a weight of this network" for key in extra), None)
 
 
-def _mapping(path: Path, name: str | None) -> tuple[str, str]:
-    """Residual or direct SRN, and where that is known from."""
-    if name is not None:
-        return name, f"taken as {name} because it was asked for: the keys do not show residual or direct mapping"
-    hints = "/".join(path.resolve().parts[-2:])
-    for pattern, found, mapping in ((DIRECT, "srn-direct", "direct"), (RESIDUAL, "srn", "residual")):
-        if pattern.search(hints):
-            return found, f"{mapping} mapping because of the file's name: the keys do not show it"
-    return "srn", "residual mapping assumed: the keys do not show it; name it srn-direct if it is the direct one"
+def _mapping(tensors: Mapping[str, Tensor], name: str | None) -> tuple[str, str]:
+    """`srn` or `srn-direct`: the one asked for, else the one that better keeps a clean picture; and why."""
+    ramp = torch.linspace(0.1, 0.4, 48)
+    clean = (ramp[:, None] + ramp).expand(1, 3, 48, 48)
+    errors = {}
+    for candidate in ("srn", "srn-direct"):
+        with torch.device("meta"):
+            model = build(candidate)
+        model.load_state_dict(tensors, assign=True)
+        with torch.inference_mode():
+            errors[candidate] = (model(clean.to(tensors["branch.f_in.weight"].dtype)) - clean).abs().mean().item()
+    kept = min(errors, key=errors.__getitem__)
+    measured = ", ".join(f"{error:.2g} as {candidate}" for candidate, error in errors.items())
+    reason = "asked for" if name else "which keeps a clean picture better"
+    return (
+        name or kept,
+        f"taken as {name or kept}, {reason} (mean error {measured}; the keys do not tell the two apart)",
+    )
 
 
 def _layers(name: str) -> Iterator[Layer]:
@@ -167,20 +175,15 @@ def _translate(theirs: Mapping[str, Tensor], name: str) -> tuple[dict[str, Tenso
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     """The state dict in a .pth file, without the DataParallel prefix. Code in the pickle is refused, not run."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about unusual pickle protocols; what is wrong is said below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        culprit = re.search(r"(?:GLOBAL|global) ([\w.]+)", str(error))
-        if culprit is None:
-            raise UnrainError(
-                f"{path} cannot be read as a PyTorch checkpoint; it is damaged or no such file."
-            ) from None
-        raise UnrainError(
-            f"{path} is refused: beside tensors it wants to load {culprit[1]}, and such a file can run any code."
-        ) from None
+        culprit = re.search(r"GLOBAL ([\w.]+)", str(error))
+        wants = f"it wants to load {culprit[1]}" if culprit else "it does not hold tensors alone"
+        raise UnrainError(f"{path} is refused: {wants}, and unpickling such a file could run any code.") from None
     except Exception as error:  # a damaged file makes the unpickler fail in any way it likes
-        raise UnrainError(
-            f"{path} cannot be read as a PyTorch checkpoint ({type(error).__name__}); it is damaged or no such file."
-        ) from None
+        raise UnrainError(f"{path} is damaged or no PyTorch checkpoint ({type(error).__name__}).") from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
