@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -105,8 +105,8 @@ def takes_plain_path(call: Call) -> bool:
 
 def autocast_to(dtype: torch.dtype | None, *tensors: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
     """Under autocast, the floating tensors in `dtype` (None: autocast's own); outside it, the tensors as they are."""
-    first = next((t for t in tensors if t is not None), None)
-    if first is None or not torch.is_autocast_enabled(first.device.type):
+    first = tensors[0]
+    if not isinstance(first, torch.Tensor) or not torch.is_autocast_enabled(first.device.type):
         return tensors
     dtype = dtype or torch.get_autocast_dtype(first.device.type)
     keep = (torch.float64,)
@@ -127,13 +127,13 @@ def layout_of(image: torch.Tensor) -> str:
     return "nhwc" if is_nhwc(image) else "nchw"
 
 
-def check_tensor(name: str, value: Any, dim: int | Sequence[int] | None = None) -> None:
+def check_tensor(name: str, value: Any, dim: int | None = None, floating: bool = True) -> None:
     """One tensor argument: a floating one, of the right number of dimensions, small enough for 32-bit counts."""
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
-    if not value.is_floating_point():
+    if floating and not value.is_floating_point():
         raise TypeError(f"{name} must be a floating-point tensor, got {value.dtype}")
-    if dim is not None and value.dim() not in ((dim,) if isinstance(dim, int) else dim):
+    if dim is not None and value.dim() != dim:
         raise ValueError(f"{name} must have {dim} dimensions, got shape {tuple(value.shape)}")
     if value.numel() >= LIMIT:
         raise ValueError(f"{name} has {value.numel()} elements; at most 2**31 - 1 are supported, split the batch")
