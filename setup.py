@@ -1,11 +1,15 @@
-"""Maps the top-level folders to one package; the native part is added in csrc/build.py when a compiler is there."""
+"""Maps the top-level folders to one package, and builds the native part where a compiler is there (csrc/build.py)."""
 
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 FLOORS = {"unrain": "unrain", "unrain.engine": "engine", "unrain.kernels": "kernels", "unrain.export": "export"}
+
+sys.path.insert(0, str(ROOT))
+from csrc.build import BuildNative, extensions  # noqa: E402  # the build backend does not look beside setup.py
 
 
 def packages() -> list[str]:
@@ -23,4 +27,6 @@ setup(
         "unrain": ["py.typed"],
         "unrain.engine": ["weights/*.safetensors", "weights/*.md", "demo/*"],
     },
+    ext_modules=extensions(),
+    cmdclass={"build_ext": BuildNative},
 )

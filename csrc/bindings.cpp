@@ -1,0 +1,106 @@
+// unrain._native: the CPU kernels for Python. Every op is one function that takes the fields of its struct in ops.h by name;
+// tensors arrive as addresses. The Python side (kernels/<op>/native.py) has checked shapes, dtypes and layout and keeps the
+// tensors alive; what is wrong all the same comes back as a ValueError.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <string>
+#include <vector>
+
+#include "ops.h"
+
+namespace py = pybind11;
+using namespace unrain;
+
+namespace {
+
+// Takes fields out of the keyword arguments; a field that is not there keeps its zero.
+class Fields {
+public:
+    explicit Fields(const py::kwargs& given) : given_(given) {}
+
+    template <class T>
+    void operator()(const char* name, T& field) {
+        if (!given_.contains(name)) return;
+        ++taken_;
+        const py::object value = given_[name];
+        if constexpr (std::is_pointer_v<T>) {
+            field = value.is_none() ? nullptr : reinterpret_cast<T>(value.cast<std::uintptr_t>());
+        } else if constexpr (std::is_enum_v<T>) {
+            field = static_cast<T>(value.cast<int>());
+        } else {
+            field = value.cast<T>();
+        }
+    }
+
+    bool all_taken() const { return taken_ == given_.size(); }
+
+private:
+    const py::kwargs& given_;
+    std::size_t taken_ = 0;
+};
+
+#define UNRAIN_FIELD(x) read(#x, a.x)
+
+void fill(Fields& read, LstmGates& a) {
+    UNRAIN_FIELD(pre);
+    UNRAIN_FIELD(c);
+    UNRAIN_FIELD(peephole);
+    UNRAIN_FIELD(rows);
+    UNRAIN_FIELD(inner);
+    UNRAIN_FIELD(peephole_rows);
+    UNRAIN_FIELD(dtype);
+    UNRAIN_FIELD(state_dtype);
+    UNRAIN_FIELD(h);
+    UNRAIN_FIELD(c_next);
+    UNRAIN_FIELD(grad_h);
+    UNRAIN_FIELD(grad_c_next);
+    UNRAIN_FIELD(grad_pre);
+    UNRAIN_FIELD(grad_c);
+    UNRAIN_FIELD(threads);
+}
+
+void fill(Fields& read, Charbonnier& a) {
+    UNRAIN_FIELD(pred);
+    UNRAIN_FIELD(target);
+    UNRAIN_FIELD(count);
+    UNRAIN_FIELD(dtype);
+    UNRAIN_FIELD(eps);
+    UNRAIN_FIELD(reduction);
+    UNRAIN_FIELD(loss);
+    UNRAIN_FIELD(grad_loss);
+    UNRAIN_FIELD(grad_pred);
+    UNRAIN_FIELD(grad_target);
+    UNRAIN_FIELD(threads);
+}
+
+template <class Args>
+void bind(py::module_& m, const char* op) {
+    m.def(op, [op](bool backward, const py::kwargs& given) {
+        Args args{};
+        Fields fields(given);
+        fill(fields, args);
+        std::string tier;
+        fields("tier", tier);
+        if (!fields.all_taken()) throw py::type_error(std::string(op) + ": a keyword that is no field of its arguments");
+        const char* wrong = nullptr;
+        {
+            const py::gil_scoped_release release;
+            wrong = run(args, backward, tier.empty() ? nullptr : tier.c_str());
+        }
+        if (wrong != nullptr) throw py::value_error(std::string(op) + ": " + wrong);
+    }, py::arg("backward"));
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, m) {
+    m.doc() = "CPU kernels of unrain (see csrc/ops.h).";
+    m.def("tiers", [] {
+        std::vector<std::string> names;
+        for (const Tier* const* t = runnable_tiers(); *t != nullptr; ++t) names.emplace_back((*t)->name);
+        return names;
+    }, "The SIMD tiers this machine can run, the one taken by default first.");
+    bind<LstmGates>(m, "lstm_gates");
+    bind<Charbonnier>(m, "charbonnier");
+}

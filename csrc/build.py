@@ -1,0 +1,238 @@
+"""Builds `unrain._native` (CPU) and `unrain._native_cuda` where the compilers are there, and writes down why where not.
+
+Nothing here may fail an install: without a compiler the package is pure Python, and `unrain/_build_info.json` holds the
+reason for `unrain.info()`. No torch is needed. Environment variables:
+
+    UNRAIN_NO_NATIVE=1      build nothing
+    UNRAIN_CUDA_ARCHS       "80,90" (compute capabilities), "" for no CUDA half; default: `CUDA_ARCHS`
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from setuptools import Extension
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent.parent
+CSRC = ROOT / "csrc"
+CUDA_ARCHS = "80,86,87,89,90,100,120"  # the last one also as PTX, for what comes after it
+
+GNU_FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-g0",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=off",
+    "-fvisibility=hidden",
+]
+MSVC_FLAGS = ["/std:c++17", "/O2", "/EHsc", "/fp:precise"]
+TIERS = {
+    "generic": ([], []),
+    "avx2": (["-mavx2", "-mfma", "-mf16c", "-mbmi2"], ["/arch:AVX2"]),
+    "avx512": (
+        [
+            "-mavx512f",
+            "-mavx512bw",
+            "-mavx512dq",
+            "-mavx512vl",
+            "-mfma",
+            "-mf16c",
+            "-mbmi2",
+            "-mprefer-vector-width=512",
+        ],
+        ["/arch:AVX512"],
+    ),
+    "neon": ([], []),
+}
+TIERS_OF = {"x86_64": ("avx2", "avx512"), "amd64": ("avx2", "avx512"), "aarch64": ("neon",), "arm64": ("neon",)}
+
+
+def tiers() -> tuple[str, ...]:
+    return ("generic", *TIERS_OF.get(platform.machine().lower(), ()))
+
+
+def extensions() -> list[Extension]:
+    if os.environ.get("UNRAIN_NO_NATIVE"):
+        return []
+    return [
+        Extension("unrain._native", ["csrc/bindings.cpp"], optional=True),
+        Extension("unrain._native_cuda", ["csrc/cuda/bindings.cpp"], optional=True),
+    ]
+
+
+class BuildNative(build_ext):
+    """One extension at a time, each allowed to fail; objects are kept in build/native while the sources stay the same."""
+
+    def run(self) -> None:
+        self.reasons: dict[str, str | None] = {}
+        super().run()
+        target = ROOT / "unrain" if self.inplace else Path(self.build_lib) / "unrain"
+        target.mkdir(parents=True, exist_ok=True)
+        _replace(target / "_build_info.json", json.dumps(self.reasons, indent=1))
+
+    def build_extension(self, ext: Extension) -> None:
+        name = ext.name.rpartition(".")[2]
+        try:
+            if name == "_native_cuda":
+                self._build_cuda(ext)
+            else:
+                self._build_cpu(ext)
+            self.reasons[name] = None
+        except Exception as error:  # whatever it is, the rest of the package works without this part
+            self.reasons[name] = " ".join(str(error).split())[:500] or type(error).__name__
+            print(f"unrain: {name} is left out: {self.reasons[name]}", file=sys.stderr)
+
+    def copy_extensions_to_source(self) -> None:
+        """Only those that were built, and each in one step: other processes may be importing the old one."""
+        build_py = self.get_finalized_command("build_py")
+        for ext in self.extensions:
+            inplace, built = self._get_inplace_equivalent(build_py, ext)
+            if os.path.exists(built):
+                staged = f"{inplace}.{os.getpid()}.new"
+                shutil.copy2(built, staged)
+                os.replace(staged, inplace)
+
+    def _build_cpu(self, ext: Extension) -> None:
+        flags = self._flags()
+        units = [(CSRC / "bindings.cpp", []), (CSRC / "dispatch.cpp", [])]
+        msvc = self.compiler.compiler_type == "msvc"
+        units += [(CSRC / "tiers" / f"{tier}.cpp", TIERS[tier][msvc]) for tier in tiers()]
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            objects = list(pool.map(lambda unit: self._compile(unit[0], flags + unit[1]), units))
+        self._link(ext, objects, [flag for flag in flags if flag == "-fopenmp"])
+
+    def _build_cuda(self, ext: Extension) -> None:
+        archs = [a for a in os.environ.get("UNRAIN_CUDA_ARCHS", CUDA_ARCHS).split(",") if a]
+        if not archs:
+            raise RuntimeError("UNRAIN_CUDA_ARCHS is empty")
+        nvcc = find_nvcc()
+        if nvcc is None:
+            raise RuntimeError("nvcc was not found (PATH, CUDA_HOME) when the package was installed")
+        objects = [self._compile(CSRC / "cuda" / "bindings.cpp", self._flags())]
+        objects += [compile_cuda(nvcc, source, archs, _store()) for source in sorted((CSRC / "cuda").glob("*.cu"))]
+        library = next((d for d in cuda_library_folders(nvcc) if (d / "libcudart_static.a").exists()), None)
+        if library is None:
+            raise RuntimeError(f"libcudart_static.a was not found beside {nvcc}")
+        self._link(ext, objects, [str(library / "libcudart_static.a"), "-ldl", "-lrt", "-lpthread"])
+
+    def _flags(self) -> list[str]:
+        if self.compiler.compiler_type == "msvc":
+            return [*MSVC_FLAGS, "/openmp"]
+        return [*GNU_FLAGS, *(["-fopenmp"] if self._takes("-fopenmp") else [])]
+
+    def _takes(self, flag: str) -> bool:
+        """Whether the compiler links a program with this flag (Apple's has no OpenMP)."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.cpp")
+            source.write_text("#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n")
+            try:
+                objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=[flag])
+                self.compiler.link_executable(objects, "probe", output_dir=folder, extra_postargs=[flag])
+            except Exception:  # the compiler's own classes of errors differ by platform and setuptools version
+                return False
+        return True
+
+    def _compile(self, source: Path, flags: list[str]) -> str:
+        import pybind11
+
+        kept = (
+            _store()
+            / f"{source.stem}-{_fingerprint([str(source), *flags, *map(str, self.compiler.compiler_so), sys.version])}.o"
+        )
+        if not kept.exists():
+            with tempfile.TemporaryDirectory(dir=_store()) as folder:
+                includes = [pybind11.get_include(), *self.include_dirs]
+                # Absolute paths would be mirrored below the output folder: compile from the source's own folder name.
+                [built] = self.compiler.compile(
+                    [os.path.relpath(source)], output_dir=folder, include_dirs=includes, extra_postargs=flags
+                )
+                os.replace(built, kept)
+        return str(kept)
+
+    def _link(self, ext: Extension, objects: list[str], arguments: list[str]) -> None:
+        target = self.get_ext_fullpath(ext.name)
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        self.compiler.link_shared_object(objects, target, extra_postargs=arguments, target_lang="c++")
+
+
+def find_nvcc() -> str | None:
+    homes = [os.environ.get(name) for name in ("CUDA_HOME", "CUDA_PATH")]
+    candidates = [shutil.which("nvcc", path=str(Path(home, "bin"))) for home in homes if home]
+    found = next(
+        (c for c in [*candidates, shutil.which("nvcc"), shutil.which("nvcc", path="/usr/local/cuda/bin")] if c), None
+    )
+    return str(Path(found).resolve()) if found else None
+
+
+def cuda_library_folders(nvcc: str) -> list[Path]:
+    """Where its toolkit keeps libraries; asked of nvcc itself, which may be a script that calls another one."""
+    dry = subprocess.run([nvcc, "-dryrun", "-E", "-x", "cu", os.devnull], capture_output=True, text=True).stderr
+    here = next(
+        (line.partition("_HERE_=")[2] for line in dry.splitlines() if "_HERE_=" in line), str(Path(nvcc).parent)
+    )
+    home = Path(here).parent
+    return [home / "lib64", home / "lib", *sorted(home.glob("targets/*/lib")), home / "lib" / "x64"]
+
+
+def compile_cuda(nvcc: str, source: Path, archs: list[str], folder: Path, extra: tuple[str, ...] = ()) -> str:
+    """The object of one .cu file for the given compute capabilities, of which those this nvcc does not know are dropped."""
+    known = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout.split()
+    archs = [arch for arch in archs if f"compute_{arch}" in known]
+    if not archs:
+        raise RuntimeError(f"{nvcc} knows none of the compute capabilities asked for")
+    command = [
+        nvcc,
+        "-c",
+        str(source),
+        "-std=c++17",
+        "-O3",
+        "--threads",
+        "0",
+        "-Xcompiler",
+        "-fPIC,-fvisibility=hidden",
+    ]
+    command += [*extra, *(f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs)]
+    command += [f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}"]
+    target = folder / f"{source.stem}-{_fingerprint(command)}.cuda.o"
+    if not target.exists():
+        staged = target.with_suffix(f".{os.getpid()}.o")
+        done = subprocess.run([*command, "-o", str(staged)], capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"nvcc failed on {source.name}: {(done.stderr or done.stdout)[-400:]}")
+        os.replace(staged, target)
+    return str(target)
+
+
+def _store() -> Path:
+    """Where objects are kept between builds; a temporary folder where the source tree is read-only."""
+    kept = ROOT / "build" / "native"
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+        return kept
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="unrain-build-"))
+
+
+def _fingerprint(command: list[str]) -> str:
+    """Changes with the command line and with any source or header: nothing else decides what an object holds."""
+    digest = hashlib.sha256("\0".join(command).encode())
+    for path in sorted(p for p in CSRC.rglob("*") if p.suffix in {".h", ".cpp", ".cu", ".cuh"}):
+        digest.update(path.relative_to(CSRC).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _replace(path: Path, text: str) -> None:
+    staged = path.with_name(f"{path.name}.{os.getpid()}.new")
+    staged.write_text(text)
+    os.replace(staged, path)

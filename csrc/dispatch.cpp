@@ -1,0 +1,156 @@
+// Which tiers this machine can run, and the checks that every tier relies on. Compiled without SIMD flags: it must run
+// where none of the tiers but the generic one can.
+#include <cstring>
+
+#include "ops.h"
+
+#if defined(_MSC_VER) && defined(_M_X64)
+#include <immintrin.h>
+#include <intrin.h>
+#elif defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace unrain {
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define UNRAIN_X86 1
+namespace avx2 {
+extern const Tier tier;
+}
+namespace avx512 {
+extern const Tier tier;
+}
+#elif defined(__aarch64__)
+#define UNRAIN_ARM 1
+namespace neon {
+extern const Tier tier;
+}
+#endif
+namespace generic {
+extern const Tier tier;
+}
+
+namespace {
+
+#if defined(UNRAIN_X86)
+struct Registers {
+    unsigned a, b, c, d;
+};
+
+Registers cpuid(unsigned leaf) {
+    Registers r{};
+#if defined(_MSC_VER)
+    int out[4];
+    __cpuidex(out, static_cast<int>(leaf), 0);
+    r = {static_cast<unsigned>(out[0]), static_cast<unsigned>(out[1]), static_cast<unsigned>(out[2]),
+         static_cast<unsigned>(out[3])};
+#else
+    __get_cpuid_count(leaf, 0, &r.a, &r.b, &r.c, &r.d);
+#endif
+    return r;
+}
+
+// Which register states the operating system saves: a CPU feature without it would fault.
+unsigned long long saved_states() {
+#if defined(_MSC_VER)
+    return _xgetbv(0);
+#else
+    unsigned low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (static_cast<unsigned long long>(high) << 32) | low;
+#endif
+}
+
+struct Features {
+    bool avx2, avx512;
+};
+
+Features detect() {
+    constexpr unsigned kFma = 1U << 12, kOsxsave = 1U << 27, kAvx = 1U << 28, kF16c = 1U << 29;
+    constexpr unsigned kAvx2 = 1U << 5, kBmi2 = 1U << 8;
+    constexpr unsigned kAvx512 = (1U << 16) | (1U << 17) | (1U << 30) | (1U << 31);  // F, DQ, BW, VL
+    constexpr unsigned long long kYmm = 0x06, kZmm = 0xE6;
+    const Registers one = cpuid(1), seven = cpuid(7);
+    constexpr unsigned base = kFma | kOsxsave | kAvx | kF16c;
+    if ((one.c & base) != base) return {false, false};
+    const unsigned long long states = saved_states();
+    const bool avx2 = (seven.b & (kAvx2 | kBmi2)) == (kAvx2 | kBmi2) && (states & kYmm) == kYmm;
+    return {avx2, avx2 && (seven.b & kAvx512) == kAvx512 && (states & kZmm) == kZmm};
+}
+#endif
+
+struct Choice {
+    const Tier* tiers[4] = {};
+    Choice() {
+        int n = 0;
+#if defined(UNRAIN_X86)
+        const Features have = detect();
+        if (have.avx512) tiers[n++] = &avx512::tier;
+        if (have.avx2) tiers[n++] = &avx2::tier;
+#elif defined(UNRAIN_ARM)
+        tiers[n++] = &neon::tier;
+#endif
+        tiers[n] = &generic::tier;
+    }
+};
+
+const Tier* pick(const char* name) {
+    for (const Tier* const* t = runnable_tiers(); *t != nullptr; ++t) {
+        if (name == nullptr || std::strcmp((*t)->name, name) == 0) return *t;
+    }
+    return nullptr;
+}
+
+constexpr const char* kNoTier = "tier: this machine cannot run it, or there is none of that name";
+constexpr const char* kThreads = "threads must be at least 1";
+
+bool storage(DType d) { return d == DType::f32 || d == DType::bf16; }
+
+const char* check(const LstmGates& a, bool backward) {
+    if (a.threads < 1) return kThreads;
+    if (!storage(a.dtype)) return "dtype must be float32 or bfloat16";
+    if (a.state_dtype != DType::f32 && a.state_dtype != a.dtype) return "state_dtype must be that of pre, or float32";
+    if (a.rows < 0 || a.inner < 0) return "rows and inner must not be negative";
+    if (a.rows == 0 || a.inner == 0) return nullptr;
+    if (a.pre == nullptr) return "pre is missing";
+    if (a.peephole != nullptr && a.peephole_rows < 1) return "peephole_rows must be at least 1";
+    if (backward) {
+        if (a.grad_h == nullptr || a.grad_c_next == nullptr) return "grad_h or grad_c_next is missing";
+        if (a.grad_pre == nullptr || (a.c != nullptr && a.grad_c == nullptr)) return "grad_pre or grad_c is missing";
+    } else if (a.h == nullptr || a.c_next == nullptr) {
+        return "h or c_next is missing";
+    }
+    return nullptr;
+}
+
+const char* check(const Charbonnier& a, bool backward) {
+    if (a.threads < 1) return kThreads;
+    if (!storage(a.dtype)) return "dtype must be float32 or bfloat16";
+    if (a.count < 0) return "count must not be negative";
+    if (a.reduction < Reduction::none || a.reduction > Reduction::mean) return "reduction must be none, sum or mean";
+    if (a.count > 0 && (a.pred == nullptr || a.target == nullptr)) return "pred or target is missing";
+    if (backward ? a.grad_loss == nullptr && a.count > 0 : a.loss == nullptr && a.count > 0) {
+        return backward ? "grad_loss is missing" : "loss is missing";
+    }
+    return nullptr;
+}
+
+}  // namespace
+
+const Tier* const* runnable_tiers() {
+    static const Choice choice;
+    return choice.tiers;
+}
+
+#define UNRAIN_RUN(Args, op)                                                  \
+    const char* run(const Args& args, bool backward, const char* tier) {      \
+        if (const char* wrong = check(args, backward)) return wrong;          \
+        const Tier* chosen = pick(tier);                                      \
+        return chosen == nullptr ? kNoTier : chosen->op(args, backward);      \
+    }
+
+UNRAIN_RUN(LstmGates, lstm_gates)
+UNRAIN_RUN(Charbonnier, charbonnier)
+
+}  // namespace unrain

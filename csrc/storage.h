@@ -1,0 +1,27 @@
+// Storage types: arithmetic is always float, these only say how numbers lie in memory.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#define UNRAIN_HD __host__ __device__ __forceinline__
+#elif defined(_MSC_VER)
+#define UNRAIN_HD __forceinline
+#else
+#define UNRAIN_HD inline __attribute__((always_inline))
+#endif
+
+namespace unrain {
+
+enum class DType : int { f32 = 0, bf16 = 1, f16 = 2, u8 = 3 };
+
+struct bf16 {
+    std::uint16_t bits;
+};
+
+struct f16 {
+    std::uint16_t bits;
+};
+
+}  // namespace unrain

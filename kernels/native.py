@@ -1,0 +1,69 @@
+"""The way into `unrain._native`, the C++ kernels: loaded once, tensors handed over as addresses."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from importlib import import_module, resources
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from .registry import Call, thread_count
+
+DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.uint8: 3}  # enum DType in csrc/storage.h
+PACKAGE = __package__.rpartition(".")[0]
+
+tier = ""  # a name out of tiers() for every native call; "" is the best this machine has (tests try the others)
+
+
+@cache
+def load(name: str = "_native") -> ModuleType | str:
+    """The compiled module, or why there is none."""
+    if os.environ.get("UNRAIN_NO_NATIVE"):
+        return "UNRAIN_NO_NATIVE is set"
+    try:
+        return import_module(f"{PACKAGE}.{name}")
+    except ImportError as error:
+        return build_reason(name) or f"the compiled part does not load: {error}"
+
+
+def build_reason(name: str) -> str | None:
+    """Why the install left this part out, as the build wrote it down."""
+    try:
+        written = json.loads(resources.files(PACKAGE).joinpath("_build_info.json").read_text())
+    except (OSError, ValueError):
+        return "this is a pure Python install"
+    return written.get(name, "this is a pure Python install")
+
+
+def available() -> str | None:
+    found = load()
+    return found if isinstance(found, str) else None
+
+
+def tiers() -> list[str]:
+    """The SIMD tiers this machine can run, best first; empty without the compiled part."""
+    found = load()
+    return [] if isinstance(found, str) else found.tiers()
+
+
+def needs_cpu(call: Call, *dtypes: torch.dtype) -> str | None:
+    """The refusal shared by all: another device, or a dtype that is not one of `dtypes`."""
+    if call.device.type != "cpu":
+        return f"it runs on the CPU, the tensors are on {call.device}"
+    if call.dtype not in dtypes:
+        return f"dtype {call.dtype} is not one of {', '.join(str(each).removeprefix('torch.') for each in dtypes)}"
+    return None
+
+
+def run(op: str, backward: bool = False, **fields: Any) -> None:
+    """Calls the kernel with the fields of its struct in csrc/ops.h; tensors become addresses, dtypes their codes."""
+    for name, value in fields.items():
+        if isinstance(value, torch.Tensor):
+            fields[name] = value.data_ptr()
+        elif isinstance(value, torch.dtype):
+            fields[name] = DTYPES[value]
+    getattr(load(), op)(backward, threads=thread_count(), tier=tier, **fields)
