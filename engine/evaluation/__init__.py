@@ -1,1 +1,1 @@
-"""Metrics, data-set layouts, evaluation reports, temporal flicker and the downstream detector. Imports torch only on use."""
+"""Metrics, data-set layouts, evaluation reports, temporal flicker and the downstream detector."""

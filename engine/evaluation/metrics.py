@@ -91,7 +91,8 @@ def _ssim(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         x, y = _mean_symmetric(x, factor), _mean_symmetric(y, factor)
     if min(x.shape[-2:]) < len(SSIM_WINDOW):
         raise UnrainError(f"SSIM needs pictures of at least 11x11 pixels, not {x.shape[-1]}x{x.shape[-2]}")
-    # Only the sum of the two variances enters, so four filtered planes are enough.
+    # Written out rather than kernels.ssim(window="valid"), which it equals: what counts here is double precision on a
+    # CPU, and as only the sum of the two variances enters, four filtered planes are enough.
     mean_x, mean_y = filter_valid(x, SSIM_WINDOW), filter_valid(y, SSIM_WINDOW)
     product = mean_x * mean_y
     squares = mean_x.square_().add_(mean_y.square_())

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -33,10 +31,10 @@ class VGG19Features(nn.Module):
             raise UnrainError(f"the perceptual loss needs VGG19 weights, and none are bundled: {WHERE}")
         indices = layer_indices()
         unknown = [layer for layer in layers if layer not in indices]
-        if unknown or not layers:
-            raise UnrainError(
-                f"unknown VGG19 layer {unknown[0] if unknown else '(none)'}; choose among {', '.join(indices)}"
-            )
+        if not layers:
+            raise UnrainError("name at least one VGG19 layer")
+        if unknown:
+            raise UnrainError(f"unknown VGG19 layer {unknown[0]!r}; choose among {', '.join(indices)}")
         self.layers = tuple(layers)
         self._wanted = {indices[layer]: layer for layer in layers}
         self.features = _convolutions(max(self._wanted) + 1)
@@ -128,7 +126,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise UnrainError(f"no VGG19 weights at {path}: {WHERE}")
     try:
         stored = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # the unpickler raises whatever a broken file leads it to
         raise UnrainError(f"{path} cannot be read as weights ({type(error).__name__}): {WHERE}") from error
     if not isinstance(stored, dict):
         raise UnrainError(f"{path} holds a {type(stored).__name__}, not a state dict: {WHERE}")

@@ -1,9 +1,9 @@
-"""FSIM and VIF against plain transcriptions of their definitions, and against an independent library's stored values."""
+"""FSIM and VIF against plain transcriptions of their definitions, and another library's stored values."""
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage, signal
-
 from unrain.engine.evaluation.fsim import fsim, fsimc, phase_congruency
 from unrain.engine.evaluation.metrics import vif
 
@@ -75,7 +75,10 @@ def fsim_by_definition(x, y):
         # MATLAB's conv2 'same' keeps the centre of the full convolution, ceil((F - 1) / 2) in.
         start = -(-(factor - 1) // 2)
         full = [signal.convolve2d(p, mean) for p in planes]
-        return [f[start : start + p.shape[0] : factor, start : start + p.shape[1] : factor] for f, p in zip(full, planes)]
+        return [
+            f[start : start + p.shape[0] : factor, start : start + p.shape[1] : factor]
+            for f, p in zip(full, planes, strict=True)
+        ]
 
     def gradient(plane):
         dx = np.array([[3, 0, -3], [10, 0, -10], [3, 0, -3]]) / 16
@@ -112,8 +115,6 @@ def test_fsimc_takes_the_real_part_for_opposite_hues():
 
 
 def test_phase_congruency_is_kovesis_and_blind_to_contrast():
-    import torch
-
     image = scene(60, 73)[..., 1].astype(np.float64)
     planes = torch.from_numpy(np.stack([image, image * 2]))
     found = phase_congruency(planes).numpy()

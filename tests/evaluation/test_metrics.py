@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage, signal
-
 from unrain.engine.errors import UnrainError
 from unrain.engine.evaluation.metrics import METRICS, metric, psnr_rgb, psnr_y, ssim_rgb, ssim_y
 from unrain.engine.evaluation.planes import as_planes, automatic_factor, luma
+from unrain.kernels import ssim
 
 
 def picture(height, width, seed=0):
@@ -111,6 +111,12 @@ def test_ssim_is_wangs(size):
         ssim_by_convolution(rainy[..., c].astype(np.float64), clean[..., c].astype(np.float64)) for c in range(3)
     ]
     assert ssim_rgb(rainy, clean) == pytest.approx(np.mean(channels), abs=1e-10)
+
+
+def test_ssim_is_the_fused_operations_valid_window():
+    clean, rainy = (torch.rand(2, 3, 40, 52, dtype=torch.float64) for _ in range(2))
+    y = [luma(image)[:, None] for image in (rainy, clean)]
+    assert ssim_y(rainy, clean) == pytest.approx(ssim(*y, window="valid").item(), abs=1e-12)
 
 
 def test_automatic_factor_rounds_halves_up():
