@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from unrain.engine.errors import UnrainError
-from unrain.engine.models.mlmcn import BLOCKS, MLMCN, MLMCNConfig
+from unrain.engine.models.mlmcn import BCM, BLOCKS, MLMCN, MLMCNConfig
 
 import unrain
 
@@ -144,6 +144,25 @@ def test_silent_block_passes_its_input_on_once(block):
     with torch.inference_mode():
         out, _ = silent(feature, image, (zeros, zeros))
     torch.testing.assert_close(out, feature, rtol=0, atol=0)
+
+
+def test_compensation_joins_before_and_after():
+    """The way up starts from [before, after] the residual units, each of which adds to what it gets."""
+    bcm = BCM()
+    steps, joined = [], []
+    for unit in bcm.units:
+        unit.register_forward_hook(lambda _, inputs, output: steps.append((inputs[0], output)))
+    bcm.up.register_forward_pre_hook(lambda _, inputs: joined.append(inputs[0]))
+    estimate = torch.randn(1, 64, 8, 8)
+    with torch.inference_mode():
+        bcm(estimate)
+        before = bcm.down(estimate)
+    x = before
+    for got, change in steps:
+        torch.testing.assert_close(got, x)
+        x = x + change
+    assert len(steps) == 3 and before.shape[-2:] == (4, 4)
+    torch.testing.assert_close(joined[0], torch.cat((before, x), dim=1))
 
 
 def test_shares_add_up():

@@ -232,6 +232,24 @@ def test_larger_scales_see_smaller_ones(layout):
             assert [grad is not None and grad.abs().max() > 0 for grad in grads] == [i <= index for i in range(3)]
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_way_up_joins_before_and_after(layout):
+    """In a URAB each transposed convolution starts from [what its halving gave, what came up to it]."""
+    urab = small(layout).ffms[0].urab_full
+    given, taken, came = [], [], []
+    for down in urab.downs:
+        down.register_forward_hook(lambda _, inputs, output: given.append(output))
+    for up in urab.ups:
+        up.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0]))
+        up.register_forward_hook(lambda _, inputs, output: came.append(output))
+    urab.attention.register_forward_hook(lambda _, inputs, output: came.append(output))
+    with torch.inference_mode():
+        urab(torch.randn(1, urab.downs[0][0].in_channels, 16, 16))
+    assert len(taken) == (2 if layout == "light" else 1)
+    for before, after, joined in zip(reversed(given), came, taken, strict=False):
+        assert torch.equal(joined, torch.cat((before, after), dim=1))
+
+
 def test_shared_attention_of_one_unit_is_a_channel_attention_block():
     block, shared = mspfn.RCAB(64), mspfn.SharedAttentionUnits(64, 1)
     mspfn.initialise(block)  # its biases are zero then, as the shared units have none

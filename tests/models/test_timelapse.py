@@ -126,6 +126,26 @@ def test_features_are_instance_normalised_and_queries_of_unit_length():
     torch.testing.assert_close(query, features / features.norm(dim=1, keepdim=True))
 
 
+def test_decoder_joins_encoder_first():
+    """[query, retrieved] at the bottom, [encoder, upsampled] above it."""
+    model = network()
+    joined, risen = {}, {}
+    for level in (1, 2, 3, 4):
+        decode = model.decoder.get_submodule(f"level{level}")
+        decode.register_forward_pre_hook(lambda _, inputs, level=level: joined.update({level: inputs[0]}))
+    for level in (1, 2, 3):
+        up = model.decoder.get_submodule(f"up{level}")
+        up.register_forward_hook(lambda _, inputs, output, level=level: risen.update({level: output}))
+    with torch.inference_mode():
+        features, skips = model.encode(torch.rand(1, 3, 32, 48))
+        query = model.query(features)
+        retrieved = model.read(query)
+        model.decode(query, retrieved, skips)
+    assert torch.equal(joined[4], torch.cat((query, retrieved), dim=1))
+    for level, skip in zip((1, 2, 3), skips, strict=True):
+        assert torch.equal(joined[level], torch.cat((skip, risen[level]), dim=1))
+
+
 def test_read_against_loops():
     model = network().double()
     query = queries(2, 3, 2)
