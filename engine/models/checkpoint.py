@@ -21,7 +21,7 @@ from ..errors import UnrainError
 from . import build, find, published
 
 FORMAT = 1
-LARGEST = 4096  # no count in a configuration is near it; a file that says more wants to exhaust memory
+LARGEST = 1024  # no count in a configuration is near it; a file that says more wants to exhaust memory
 
 
 def save(model: nn.Module, path: str | Path, *, half: bool = False, **card: Any) -> None:
@@ -123,7 +123,7 @@ def _card(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
         raise UnrainError(f"{path}: its configuration is not a set of options.")
     config = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
     for key, value in [*config.items(), ("stages", stages)]:
-        for number in value if isinstance(value, tuple) else (value,):
+        for number in (*value, len(value)) if isinstance(value, tuple) else (value,):
             if isinstance(number, int | float) and not abs(number) <= LARGEST:
                 raise UnrainError(f"{path}: its configuration says {key} = {number}, which is not plausible.")
     if stages is not None and (not isinstance(stages, int) or stages < 1):

@@ -55,6 +55,16 @@ def test_what_is_saved_comes_back(name, tmp_path):
         assert torch.equal(loaded(x), model.eval()(x))
 
 
+@pytest.mark.parametrize("name", ["mspfn-light", "mlmcn-555", "timelapse"])
+def test_networks_without_stages_come_back(name, tmp_path):
+    model = unrain.build(name)
+    checkpoint.save(model, tmp_path / "a.safetensors")
+    loaded = unrain.load(tmp_path / "a.safetensors")
+    assert (loaded.name, loaded.config) == (name, model.config)
+    for key, value in model.state_dict().items():
+        assert loaded.state_dict()[key].dtype == value.dtype and torch.equal(loaded.state_dict()[key], value)
+
+
 def test_the_card_travels_with_the_weights(saved):
     card = checkpoint.read_card(saved)
     assert (card["format"], card["model"], card["stages"]) == (1, "srn", 6)
