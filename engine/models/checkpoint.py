@@ -96,7 +96,7 @@ def first_mismatch(expected: Mapping[str, tuple], found: Mapping[str, tuple]) ->
         if found[key][1] != is_float:
             return f"{key} holds {'whole' if is_float else 'floating-point'} numbers"
     extra = next((key for key in found if key not in expected), None)
-    return None if extra is None else f"{extra} is not a weight of this network"
+    return None if extra is None else f"{extra!r} is not a weight of this network"
 
 
 def _expected(path: Path, name: str, config: Mapping[str, Any]) -> dict[str, tuple]:
@@ -114,7 +114,7 @@ def _card(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
     try:
         card = json.loads((metadata or {})["unrain"])
         version, name, config, stages = (card[key] for key in ("format", "model", "config", "stages"))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise UnrainError(f"{path} does not say which network it belongs to; it was not written by unrain.") from None
     if version != FORMAT:
         raise UnrainError(f"{path} has format {version}, this version reads {FORMAT}; update unrain.")
@@ -125,7 +125,7 @@ def _card(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
     for key, value in [*config.items(), ("stages", stages)]:
         for number in (*value, len(value)) if isinstance(value, tuple) else (value,):
             if isinstance(number, int | float) and not abs(number) <= LARGEST:
-                raise UnrainError(f"{path}: its configuration says {key} = {number}, which is not plausible.")
+                raise UnrainError(f"{path}: its configuration says {key!r} = {number}, which is not plausible.")
     if stages is not None and (not isinstance(stages, int) or stages < 1):
         raise UnrainError(f"{path}: its configuration says stages = {stages!r}, which is not a number of stages.")
     return {**card, "config": config}

@@ -113,7 +113,7 @@ def first_mismatch(theirs: Mapping[str, Tensor], name: str) -> str | None:
         if not theirs[key].is_floating_point() or theirs[key].layout != torch.strided:
             return f"{key} is not a plain floating-point tensor"
     extra = (key for key in theirs if key not in expected and not (name == "brn" and UNUSED.fullmatch(key)))
-    return next((f"{key} is not a weight of this network" for key in extra), None)
+    return next((f"{key!r} is not a weight of this network" for key in extra), None)
 
 
 def _mapping(tensors: Mapping[str, Tensor], name: str | None) -> tuple[str, str]:

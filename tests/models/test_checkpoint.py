@@ -123,7 +123,7 @@ def test_the_first_mismatch_is_named(saved):
         (lambda tensors: tensors.pop(key), rf"{key} is missing"),
         (lambda tensors: tensors.update({key: torch.zeros(4)}), rf"{key} is \[4\] where \[3\] is expected"),
         (lambda tensors: tensors.update({key: torch.zeros(3, dtype=torch.int32)}), f"{key} holds whole numbers"),
-        (lambda tensors: tensors.update({key: torch.zeros(3), "extra": key_less}), "extra is not a weight of this"),
+        (lambda tensors: tensors.update({key: torch.zeros(3), "extra": key_less}), "'extra' is not a weight of this"),
         (lambda tensors: tensors.update({key: torch.tensor([0.0, float("nan"), 0.0])}), f"{key} holds NaN"),
     ]
     key_less = torch.zeros(1)
@@ -137,13 +137,14 @@ def test_the_first_mismatch_is_named(saved):
 
 def test_untrusted_metadata(saved):
     changes = [
-        (lambda card: card["config"].update(channels=10**9), r"channels = 1000000000, which is not plausible"),
-        (lambda card: card["config"].update(channels=float("nan")), r"channels = nan, which is not plausible"),
-        (lambda card: card["config"].update(blocks=[1, 10**9]), r"blocks = 1000000000, which is not plausible"),
+        (lambda card: card["config"].update(channels=10**9), r"'channels' = 1000000000, which is not plausible"),
+        (lambda card: card["config"].update(channels=float("nan")), r"'channels' = nan, which is not plausible"),
+        (lambda card: card["config"].update(blocks=[1, 10**9]), r"'blocks' = 1000000000, which is not plausible"),
         (lambda card: card["config"].update(channels="many"), "channels must be a whole number"),
         (lambda card: card["config"].update(colour="red"), "srn has no option 'colour'"),
         (lambda card: card["config"].update(channels=8), "does not fit srn: branch.f_in.weight is"),
         (lambda card: card.update(config=[]), "is not a set of options"),
+        (lambda card: card.update(stages=10**6), "'stages' = 1000000, which is not plausible"),
         (lambda card: card.update(stages=0), "stages = 0, which is not a number of stages"),
         (lambda card: card.update(stages="six"), "stages = 'six', which is not a number of stages"),
         (lambda card: card.update(model="gpt"), "no model is called 'gpt'"),
@@ -173,9 +174,10 @@ def test_files_that_are_no_safetensors(saved, tmp_path):
             with pytest.raises(UnrainError, match="cannot be read as safetensors") as error:
                 reader(saved)
             assert "\n" not in str(error.value), what
-    save_file({"a": torch.zeros(1)}, saved)
-    with pytest.raises(UnrainError, match="does not say which network it belongs to"):
-        unrain.load(saved)
+    for metadata in (None, {"unrain": "[" * 10**5}, {"unrain": "[]"}, {"other": "{}"}):
+        save_file({"a": torch.zeros(1)}, saved, metadata)
+        with pytest.raises(UnrainError, match="does not say which network it belongs to"):
+            unrain.load(saved)
     with pytest.raises(UnrainError, match="is not there"):
         unrain.load(tmp_path / "nowhere.safetensors")
     with pytest.raises(UnrainError, match="is a directory"):

@@ -199,7 +199,7 @@ def test_weights_of_another_model_name_the_first_mismatching_key(tmp_path):
             r"conv\.0\.bias is not a plain floating",
         ),
         (lambda weights: weights.update({"conv.0.bias": torch.zeros(3).to_sparse()}), r"conv\.0\.bias is not a plain"),
-        (lambda weights: weights.update({"more": torch.zeros(4)}), r"more is not a weight of this network"),
+        (lambda weights: weights.update({"more": torch.zeros(4)}), r"'more' is not a weight of this network"),
         (
             lambda weights: weights.update({"conv.0.bias": torch.full((3,), torch.nan)}),
             r"branch\.f_out\.bias holds NaN",
