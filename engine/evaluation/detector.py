@@ -29,7 +29,7 @@ class HogPeopleDetector:
         if not hasattr(cv2, "HOGDescriptor"):
             raise UnrainError(f"OpenCV {cv2.__version__} comes without HOGDescriptor: {_INSTALL}")
         self._hog = cv2.HOGDescriptor()
-        self._hog.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())
+        self._hog.setSVMDetector(cv2.HOGDescriptor.getDefaultPeopleDetector())
         self._stride, self._scale, self._threshold = (stride, stride), scale, threshold
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
@@ -88,13 +88,13 @@ def compare_detections(
     streams = [iter(clips[name]) for name in names]
     done = 0
     while True:
-        frames = [next(stream, None) for stream in streams]
-        if all(frame is None for frame in frames):
+        frames = {name: next(stream, None) for name, stream in zip(names, streams, strict=True)}
+        ended = [name for name, frame in frames.items() if frame is None]
+        if len(ended) == len(names):
             break
-        if any(frame is None for frame in frames):
-            short = names[next(index for index, frame in enumerate(frames) if frame is None)]
-            raise UnrainError(f"the clip {short!r} ends after {done} frames, before the others")
-        found = {name: as_boxes(detector(frame)) for name, frame in zip(names, frames, strict=True)}
+        if ended:
+            raise UnrainError(f"the clip {ended[0]!r} ends after {done} frames, before the others")
+        found = {name: as_boxes(detector(frame)) for name, frame in frames.items() if frame is not None}
         reference = found["clean"] if truth is None else as_boxes(next(truth, None), f"the boxes of frame {done}")
         for name in names:
             counts[name][0] += matches(found[name], reference, iou)

@@ -115,8 +115,8 @@ def _measure(
     if not functions:
         raise UnrainError("name at least one metric")
     training = [part for part in model.modules() if part.training] if isinstance(model, nn.Module) else []
-    if training:
-        model.eval()
+    for part in training:
+        part.training = False
     rows: list[Row] = []
     worst: list[tuple[float, int, Example]] = []  # a heap with the best of the worst on top
     try:

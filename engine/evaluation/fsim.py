@@ -104,7 +104,8 @@ def phase_congruency(plane: torch.Tensor) -> torch.Tensor:
     for orientation in range(ORIENTATIONS):
         filters = bank.filters[orientation].to(plane.device)
         response = torch.fft.ifft2(spectrum[:, None] * filters)  # [B, SCALES, H, W]: even part real, odd part imaginary
-        even, odd, amplitude = response.real, response.imag, response.abs()
+        even, odd = response.real, response.imag
+        amplitude = (even.square() + odd.square()).sqrt_()
         sum_even, sum_odd = even.sum(1), odd.sum(1)
         length = torch.hypot(sum_even, sum_odd) + EPSILON
         mean_even, mean_odd = (sum_even / length)[:, None], (sum_odd / length)[:, None]
@@ -112,13 +113,20 @@ def phase_congruency(plane: torch.Tensor) -> torch.Tensor:
         energy = (along - (even * mean_odd - odd * mean_even).abs()).sum(1)
 
         # The smallest scale is mostly noise; the median of its chi-squared energy gives the noise power robustly.
-        median = amplitude[:, 0].square().flatten(1).quantile(0.5, dim=1)
-        power = median / math.log(2) / float(bank.smallest_power[orientation])
+        power = _median(amplitude[:, 0].square().flatten(1)) / math.log(2) / float(bank.smallest_power[orientation])
         rayleigh = torch.sqrt(power * float(bank.noise_gain[orientation]) / 2)
         threshold = rayleigh * (math.sqrt(math.pi / 2) + NOISE_SIGMAS * math.sqrt(2 - math.pi / 2)) / NOISE_RESCALE
         energies += (energy - threshold[:, None, None]).clamp_min_(0)
         amplitudes += amplitude.sum(1)
     return torch.where(amplitudes > 0, energies / amplitudes, 0.0)
+
+
+def _median(rows: torch.Tensor) -> torch.Tensor:
+    """The median of each row, the mean of the middle two where the count is even; selects rather than sorts."""
+    count = rows.shape[1]
+    low, high = ((count + 1) // 2, count // 2 + 1)
+    middle = rows.kthvalue(low, dim=1).values
+    return middle if low == high else (middle + rows.kthvalue(high, dim=1).values) / 2
 
 
 @lru_cache(maxsize=4)

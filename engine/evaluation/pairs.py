@@ -84,12 +84,9 @@ def _from_folder(folder: Path, rainy_half: Half) -> list[Pair]:
     clean = next((inside[name] for name in CLEAN_FOLDERS if name in inside), None)
     if rainy and clean:
         return _match(_pictures(rainy), _pictures(clean))
-    if rainy or clean:
-        missing = "clean" if rainy else "rainy"
-        names = CLEAN_FOLDERS if rainy else RAINY_FOLDERS
-        raise UnrainError(
-            f"{folder} has {(rainy or clean).name}/ but no {missing} folder beside it ({', '.join(names)})"
-        )
+    for found, missing, names in ((rainy, "clean", CLEAN_FOLDERS), (clean, "rainy", RAINY_FOLDERS)):
+        if found:
+            raise UnrainError(f"{folder} has {found.name}/ but no {missing} folder beside it ({', '.join(names)})")
     files = _pictures(folder)
     clean_files = [path for path in files if _CLEAN_WORD.match(path.stem)]
     rainy_files = [path for path in files if not _CLEAN_WORD.match(path.stem)]

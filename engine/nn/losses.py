@@ -74,7 +74,7 @@ class MultiStageMSELoss(nn.Module):
             raise ValueError(
                 f"{len(stages)} stages, {len(targets)} targets and {len(weights)} weights do not go together"
             )
-        terms = [weight * F.mse_loss(*pair) for weight, *pair in zip(weights, stages, targets, strict=True)]
+        terms = [w * F.mse_loss(stage, truth) for w, stage, truth in zip(weights, stages, targets, strict=True)]
         return sum(terms[1:], start=terms[0])
 
     def extra_repr(self) -> str:

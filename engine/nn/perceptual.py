@@ -25,6 +25,9 @@ class VGG19Features(nn.Module):
     indices, and only as many as the deepest layer needs.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, weights: str | Path | None, layers: Sequence[str] = ("relu3_4",)):
         super().__init__()
         if weights is None:

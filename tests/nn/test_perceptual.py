@@ -125,7 +125,7 @@ def test_a_hostile_file_is_an_error_not_code(tmp_path, weights, content, suffix,
     if content == "text":
         path.write_text("these are not weights")
     elif content == "pickle":
-        path.write_bytes(pickle.dumps(Trap()))
+        path.write_bytes(pickle.dumps(Trap(), protocol=2))
     elif content == "list":
         torch.save([1, 2], path)
     else:
