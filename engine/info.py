@@ -177,12 +177,13 @@ def _gpus_by_torch() -> list[dict[str, Any]]:
 
 
 def _backends(gpus: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    from ..kernels import native
+
     no_gpu = None if gpus else "no NVIDIA GPU on this machine"
     no_cuda_torch = no_gpu or _no_cuda_in_torch()
-    native = _no_native()
     reasons = {
         "eager": None,
-        "native": native,
+        "native": native.available(),
         "compile": _no_compiler(),
         "onnxruntime": _missing("onnxruntime", "onnx"),
         "openvino": _missing("openvino", "openvino"),
@@ -217,14 +218,6 @@ def _no_compiler() -> str | None:
         return "needs a C++ compiler (g++ or clang++) in PATH"
     if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
         return "needs Python's headers (python3-dev)"
-    return None
-
-
-def _no_native() -> str | None:
-    try:
-        from .. import _native  # type: ignore[attr-defined]  # noqa: F401
-    except ImportError as error:
-        return f"not built: {' '.join(str(error).split())}"
     return None
 
 

@@ -65,10 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     try:
         code = app(words, prog_name="unrain", standalone_mode=False)
-        return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        complain("interrupted")
-        return 130
+        code = 130
     except ClickException as error:
         context = getattr(error, "ctx", None)
         # No arguments at all: typer has the help text as the message.
@@ -85,6 +83,9 @@ def main(arguments: list[str] | None = None) -> int:
         _trace(debug)
         complain(f"{type(error).__name__}: {error}" + ("" if debug else " (--debug shows where)"))
         return 1
+    if code == 130:
+        complain("interrupted")
+    return code if isinstance(code, int) else 0
 
 
 def _trace(debug: bool) -> None:
