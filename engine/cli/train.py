@@ -1,0 +1,81 @@
+"""`unrain train`: train a network from pictures on this machine."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import UnrainError
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="A name of `unrain models`.")],
+    data: Annotated[
+        Path, typer.Option("--data", "-d", help="Clean pictures, (rainy, clean) pairs, or time-lapse folders.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of this run: log, state, weights.")],
+    recipe: Annotated[str, typer.Option(help="'short' (hours on a processor) or 'paper'.")] = "short",
+    kind: Annotated[str, typer.Option(help="What DATA holds: auto, clean, pairs or timelapse.")] = "auto",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same weights.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Length of the run (the recipe's own if left out).")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Stop after so many minutes, resumed ones included.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Patches per step and process.")] = None,
+    patch: Annotated[int | None, typer.Option(min=32, help="Side of a patch in pixels.")] = None,
+    rate: Annotated[float | None, typer.Option(min=0, help="Learning rate.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")] = False,
+    hold_out: Annotated[int, typer.Option(min=1, help="Pictures kept out of training to measure progress.")] = 20,
+    measure_every: Annotated[int, typer.Option(min=1, help="Steps between measurements and saved states.")] = 500,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare patches.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    vgg: Annotated[Path | None, typer.Option(help="VGG19 weights for the recipes with a perceptual term.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for decoded pictures (cache/ beside OUT if left out).")
+    ] = None,
+) -> None:
+    """Train MODEL. Clean pictures get generated rain; the same command run twice gives the same weights.
+
+    On several GPUs: torchrun --nproc-per-node 4 -m unrain.engine.cli.main train ...
+    """
+    import torch
+
+    from ..training.distributed import join, leave
+    from ..training.setup import prepare
+    from ..training.trainer import Trainer
+
+    if threads:
+        torch.set_num_threads(threads)
+    changes = {"steps": steps, "batch": batch, "patch": patch, "rate": rate}
+    group = join()
+    try:
+        run = prepare(
+            model,
+            data,
+            out,
+            recipe=recipe,
+            kind=kind,
+            changes={name: value for name, value in changes.items() if value is not None},
+            cache=cache,
+            hold_out=hold_out,
+            resume=resume,
+        )
+        run.seed, run.minutes, run.measure_every, run.workers = seed, minutes, measure_every, workers
+        run.precision, run.vgg, run.tell = precision, vgg, _tell
+        trainer = Trainer(run, group)
+        if resume:
+            trainer.resume(out / "last.pt")
+        if trainer.step >= run.recipe.steps:
+            raise UnrainError(f"{out} is finished at step {trainer.step}; --steps with a larger number goes on.")
+        trainer.train()
+    finally:
+        leave()
+    if group.first:
+        typer.echo(f"{out / 'best.safetensors'}: {trainer.best:.2f} dB on held-out pictures, step {trainer.step}")
+
+
+def _tell(row: dict[str, Any]) -> None:
+    dry = f"  dry {row['dry']:.2f} dB" if "dry" in row else ""
+    learning = f"step {row['step']:>7}  loss {row['loss']}  rate {row['rate']}"
+    typer.echo(f"{learning}  held out {row['psnr']:.2f} dB{dry}  {row['minutes']} min", err=True)

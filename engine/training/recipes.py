@@ -1,0 +1,104 @@
+"""How each network is trained: the papers' recipes, and the short ones the shipped weights come from.
+
+Lengths are in steps. Where a paper counts epochs, the steps are those of its own data set and batch, given beside it.
+"""
+
+from dataclasses import dataclass
+
+from ..errors import UnrainError
+from ..models import find
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate over the run, as a factor of the recipe's `rate`."""
+
+    kind: str = "trapezoid"  # "milestones", "decay", "cosine" or "trapezoid"
+    milestones: tuple[int, ...] = ()  # steps at which the rate is multiplied by `factor`
+    factor: float = 0.2
+    every: int = 20_000  # "decay": one `factor` per so many steps, in jumps or smoothly
+    smooth: bool = False
+    floor: float = 0.0  # smallest rate, absolute; added when smooth
+    warmup: int = 200  # "trapezoid": linear rise, level, and a linear fall over the last `fall` of the run
+    fall: float = 0.3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    objective: str  # a name in objectives.OBJECTIVES
+    steps: int
+    batch: int
+    patch: int
+    rate: float
+    schedule: Schedule
+    stages: tuple[tuple[int, int], ...] = ()  # (from step, T) of recurrent nets; none: the network's own T
+    deep: float = 0.0  # weight of the earlier stages' images beside the last one's
+    perceptual: float = 0.0  # weight of the VGG19 term, used when --vgg names its weights
+    clip: float = 0.0  # largest gradient norm, 0 for none
+    ema: float = 0.0  # decay of the averaged weights, 0 for none
+
+    def stages_at(self, step: int) -> int | None:
+        return next((count for start, count in reversed(self.stages) if step >= start), None)
+
+
+def rate_at(recipe: Recipe, step: int) -> float:
+    """The learning rate of a step: a pure function, so that a resumed run needs no scheduler state."""
+    plan, steps = recipe.schedule, max(recipe.steps, 1)
+    if plan.kind == "milestones":
+        return recipe.rate * plan.factor ** sum(step >= milestone for milestone in plan.milestones)
+    if plan.kind == "decay" and plan.smooth:
+        return recipe.rate * plan.factor ** (step / plan.every) + plan.floor
+    if plan.kind == "decay":
+        return max(recipe.rate * plan.factor ** (step // plan.every), plan.floor)
+    if plan.kind == "cosine":
+        from math import cos, pi
+
+        return recipe.rate * 0.5 * (1 + cos(pi * min(step / steps, 1)))
+    rise = min((step + 1) / max(plan.warmup, 1), 1)
+    fall = min((steps - step) / max(plan.fall * steps, 1), 1)
+    return recipe.rate * max(min(rise, fall), 0)
+
+
+# Ren et al.: 100 epochs, rate x 0.2 at 30, 50, 80. RainTrainH: 1,254 pictures, 12 patches of 100 x 100 each.
+_SRN = Recipe("ssim", 83_600, 18, 100, 1e-3, Schedule("milestones", (25_080, 41_800, 66_880), 0.2))
+_BRN = Recipe("ssim", 125_400, 12, 100, 1e-3, Schedule("milestones", (37_620, 62_700, 100_320), 0.2))
+_STAGEWISE = Recipe(
+    "stagewise", 400_000, 10, 100, 1e-3, Schedule("milestones", (240_000, 320_000), 0.1), perceptual=1.0
+)
+# Jiang et al.: rate halved every 20,000 steps down to 1e-6; 30 epochs of 13,712 pairs' 96 x 96 patches at batch 8.
+_MSPFN = Recipe("charbonnier-edge", 510_000, 8, 96, 2e-4, Schedule("decay", factor=0.5, every=20_000, floor=1e-6))
+_MLMCN = Recipe(
+    "charbonnier", 850_000, 8, 96, 5e-4, Schedule("decay", factor=0.5, every=20_000, floor=1e-5), perceptual=0.05
+)
+# Cho et al.: 200 epochs of time-lapse pairs; the step count is for their 30,000 pairs at batch 16.
+_TIMELAPSE = Recipe("timelapse", 375_000, 16, 256, 2e-4, Schedule("cosine"))
+
+PAPER = {
+    "srn_brn.SRN": _SRN,
+    "srn_brn.BRN": _BRN,
+    "stagewise.Stagewise": _STAGEWISE,
+    "mspfn": _MSPFN,
+    "mlmcn": _MLMCN,
+    "timelapse": _TIMELAPSE,
+}
+
+# For hours on a processor or minutes on a GPU: small patches, few stages at first, an average of the weights.
+_SHORT = Recipe("l1-ssim", 24_000, 4, 64, 1e-3, Schedule(), clip=1.0, ema=0.999)
+SHORT = {
+    "srn_brn.SRN": Recipe(**{**_SHORT.__dict__, "stages": ((0, 2), (1_500, 3), (5_000, 4)), "deep": 0.3}),
+    "srn_brn.BRN": Recipe(**{**_SHORT.__dict__, "stages": ((0, 2), (1_500, 3), (5_000, 4)), "deep": 0.3}),
+    "stagewise.Stagewise": Recipe(**{**_SHORT.__dict__, "rate": 2e-3, "deep": 0.1, "batch": 6}),
+    "mspfn": Recipe(**{**_SHORT.__dict__, "rate": 5e-4}),
+    "mlmcn": Recipe(**{**_SHORT.__dict__, "rate": 5e-4}),
+    "timelapse": Recipe(**{**_SHORT.__dict__, "objective": "timelapse", "batch": 8, "patch": 96, "rate": 5e-4}),
+}
+RECIPES = {"paper": PAPER, "short": SHORT}
+
+
+def recipe_for(model: str, kind: str = "short") -> Recipe:
+    """The recipe of that kind for a network of the catalog."""
+    if kind not in RECIPES:
+        raise UnrainError(f"no recipe is called {kind!r}; there are {' and '.join(RECIPES)}.")
+    entry = find(model)
+    table = RECIPES[kind]
+    return table.get(f"{entry.file}.{entry.cls}") or table[entry.file]
