@@ -1,0 +1,95 @@
+# Two commands on a fresh clone do everything: `make demo` and `make test`. `make help` lists the rest.
+#
+# Set-up happens once, in .venv, and again when the files it depends on change. A .venv that has its own torch (2.8 or
+# newer: a CUDA build, say) keeps it. PYTHON=python3.12 chooses the interpreter that .venv is made with.
+
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+INSTALLED_BY := pyproject.toml setup.py constraints.txt $(shell find csrc -type f 2>/dev/null)
+PYTEST_FLAGS ?=
+
+# `make gpu` uses the .venv, or, given PYTHON, that interpreter with the torch it has.
+ifeq ($(origin PYTHON),file)
+GPU_PY := $(PY)
+GPU_NEEDS := $(VENV)/.installed-dev
+else
+GPU_PY := $(PYTHON)
+GPU_NEEDS := gpu-install
+endif
+
+.PHONY: help demo test test-all lint bench gpu gpu-install clean distclean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo      derain bundled pictures and a clip on the CPU, before and after into demo-out/"
+	@echo "make test      the tests a change must pass"
+	@echo "make test-all  these and the slow ones"
+	@echo "make lint      ruff, mypy, clang-format"
+	@echo "make bench     the benchmarks that run on a CPU"
+	@echo "make gpu       GPU tests and benchmarks; PYTHON=python3 make gpu takes an interpreter that has torch"
+	@echo "make clean     remove what was built; make distclean removes .venv too"
+
+demo: $(VENV)/.installed-demo
+	$(PY) -m unrain.engine.demo
+
+test: $(VENV)/.installed-dev
+	$(PY) -m pytest -m "not slow and not gpu" $(PYTEST_FLAGS)
+
+test-all: $(VENV)/.installed-dev
+	$(PY) -m pytest -m "not gpu" $(PYTEST_FLAGS)
+
+bench: $(VENV)/.installed-dev
+	$(PY) -m pytest benchmarks --benchmark-only -m "not gpu" $(PYTEST_FLAGS)
+
+# mypy reads packages by their folders, and ours are mapped: links show it the installed names.
+lint: $(VENV)/.installed-dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	@mkdir -p build/typing/unrain
+	@for floor in engine kernels export; do ln -sfn ../../../$$floor build/typing/unrain/$$floor; done
+	@for file in __init__.py py.typed; do ln -sfn ../../../unrain/$$file build/typing/unrain/$$file; done
+	MYPYPATH=build/typing $(PY) -m mypy -p unrain
+	@if command -v clang-format >/dev/null; then \
+		find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format --dry-run --Werror; \
+	else echo "clang-format is not installed: csrc/ is not checked"; fi
+
+gpu: $(GPU_NEEDS)
+	@$(GPU_PY) -c "import sys, torch; c = torch.cuda; print(torch.__version__, c.get_device_name()) if c.is_available() \
+		else sys.exit('unrain: torch %s sees no CUDA GPU' % torch.__version__)"
+	$(GPU_PY) -m pytest -m gpu tests $(PYTEST_FLAGS)
+	@$(GPU_PY) -m pytest benchmarks --benchmark-only -m gpu --benchmark-columns=median,iqr,ops $(PYTEST_FLAGS); code=$$?; \
+		if [ $$code = 5 ]; then echo "no benchmark needs a GPU yet"; else exit $$code; fi
+
+# Into the given interpreter, from this folder, fetching nothing; CUDA kernels for the GPU that is there.
+gpu-install:
+	@archs=$$($(GPU_PY) -c "import torch; print('%d%d' % torch.cuda.get_device_capability())" 2>/dev/null); \
+	UNRAIN_CUDA_ARCHS=$$archs $(GPU_PY) -m pip install --no-deps --no-build-isolation -q -e .
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .benchmarks .hypothesis demo-out
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV) unrain/*.so unrain/_build_info.json
+
+# What pip may not change: the pins, less torch (and triton, which belongs to it) where .venv has a torch already.
+define install
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" 2>/dev/null || \
+		{ echo "unrain: $(PYTHON) is missing or too old, Python 3.10 to 3.13 is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@if $(PY) -c "from importlib.metadata import version as v; import sys; \
+		sys.exit(tuple(map(int, v('torch').split('.')[:2])) < (2, 8))" 2>/dev/null; \
+	then grep -vE '^(torch|triton)==' constraints.txt >$(VENV)/constraints.txt; \
+	else cp constraints.txt $(VENV)/constraints.txt; fi
+	$(PY) -m pip install --disable-pip-version-check -q -c $(VENV)/constraints.txt -e ".[$(1)]"
+endef
+
+$(VENV)/.installed-dev: $(INSTALLED_BY)
+	$(call install,dev)
+	@touch $(VENV)/.installed-demo $@
+
+# A .venv that was set up for the tests has what the demo needs.
+$(VENV)/.installed-demo: $(INSTALLED_BY)
+	$(call install,video)
+	@touch $@
