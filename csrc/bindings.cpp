@@ -23,7 +23,23 @@ public:
     void operator()(const char* name, T& field) {
         if (!given_.contains(name)) return;
         ++taken_;
-        const py::object value = given_[name];
+        set(given_[name], field);
+    }
+
+    template <class T, std::size_t kMost>
+    void operator()(const char* name, T (&field)[kMost]) {
+        if (!given_.contains(name)) return;
+        ++taken_;
+        const auto values = given_[name].template cast<py::sequence>();
+        if (values.size() > kMost) throw py::value_error(std::string(name) + ": at most " + std::to_string(kMost));
+        for (std::size_t k = 0; k < values.size(); ++k) set(values[k], field[k]);
+    }
+
+    bool all_taken() const { return taken_ == given_.size(); }
+
+private:
+    template <class T>
+    static void set(const py::object& value, T& field) {
         if constexpr (std::is_pointer_v<T>) {
             field = value.is_none() ? nullptr : reinterpret_cast<T>(value.cast<std::uintptr_t>());
         } else if constexpr (std::is_enum_v<T>) {
@@ -33,9 +49,6 @@ public:
         }
     }
 
-    bool all_taken() const { return taken_ == given_.size(); }
-
-private:
     const py::kwargs& given_;
     std::size_t taken_ = 0;
 };
@@ -74,6 +87,58 @@ void fill(Fields& read, Charbonnier& a) {
     UNRAIN_FIELD(threads);
 }
 
+void fill(Fields& read, GaussianPyramid& a) {
+    UNRAIN_FIELD(x);
+    UNRAIN_FIELD(pictures);
+    UNRAIN_FIELD(height);
+    UNRAIN_FIELD(width);
+    UNRAIN_FIELD(channels);
+    UNRAIN_FIELD(kernel);
+    UNRAIN_FIELD(count);
+    UNRAIN_FIELD(factors);
+    UNRAIN_FIELD(dtype);
+    UNRAIN_FIELD(levels);
+    UNRAIN_FIELD(grad_levels);
+    UNRAIN_FIELD(grad_x);
+    UNRAIN_FIELD(threads);
+}
+
+void fill(Fields& read, FrameToTensor& a) {
+    UNRAIN_FIELD(frame);
+    UNRAIN_FIELD(image);
+    UNRAIN_FIELD(batch);
+    UNRAIN_FIELD(height);
+    UNRAIN_FIELD(width);
+    UNRAIN_FIELD(padded_height);
+    UNRAIN_FIELD(padded_width);
+    UNRAIN_FIELD(bgr);
+    UNRAIN_FIELD(nv12);
+    UNRAIN_FIELD(channels_last);
+    UNRAIN_FIELD(black);
+    UNRAIN_FIELD(white);
+    UNRAIN_FIELD(chroma);
+    UNRAIN_FIELD(kr);
+    UNRAIN_FIELD(kb);
+    UNRAIN_FIELD(dtype);
+    UNRAIN_FIELD(threads);
+}
+
+void fill(Fields& read, TensorToFrame& a) {
+    UNRAIN_FIELD(image);
+    UNRAIN_FIELD(residual);
+    UNRAIN_FIELD(frame);
+    UNRAIN_FIELD(batch);
+    UNRAIN_FIELD(image_height);
+    UNRAIN_FIELD(image_width);
+    UNRAIN_FIELD(height);
+    UNRAIN_FIELD(width);
+    UNRAIN_FIELD(bgr);
+    UNRAIN_FIELD(truncate);
+    UNRAIN_FIELD(channels_last);
+    UNRAIN_FIELD(dtype);
+    UNRAIN_FIELD(threads);
+}
+
 template <class Args>
 void bind(py::module_& m, const char* op) {
     m.def(op, [op](bool backward, const py::kwargs& given) {
@@ -103,4 +168,7 @@ PYBIND11_MODULE(_native, m) {
     }, "The SIMD tiers this machine can run, the one taken by default first.");
     bind<LstmGates>(m, "lstm_gates");
     bind<Charbonnier>(m, "charbonnier");
+    bind<GaussianPyramid>(m, "gaussian_pyramid");
+    bind<FrameToTensor>(m, "frame_to_tensor");
+    bind<TensorToFrame>(m, "tensor_to_frame");
 }

@@ -136,6 +136,45 @@ const char* check(const Charbonnier& a, bool backward) {
     return nullptr;
 }
 
+const char* check(const GaussianPyramid& a, bool backward) {
+    if (a.threads < 1) return kThreads;
+    if (!storage(a.dtype) && (backward || a.dtype != DType::u8)) return "dtype must be float32, bfloat16 or uint8";
+    if (a.count < 1 || a.count > kMostLevels) return "count must be between 1 and 16 levels";
+    if (a.kernel != PyramidKernel::box && a.kernel != PyramidKernel::binomial) return "kernel must be box or binomial";
+    if (a.pictures < 0 || a.channels < 0 || a.height < 1 || a.width < 1) return "height and width must be at least 1";
+    for (int k = 0; k < a.count; ++k) {
+        if (a.factors[k] < 2) return "factors must be at least 2";
+        if (a.pictures * a.channels > 0 && (backward ? a.grad_levels[k] : a.levels[k]) == nullptr) {
+            return "a level is missing";
+        }
+    }
+    if (a.pictures * a.channels > 0 && (backward ? a.grad_x : a.x) == nullptr) return "x or grad_x is missing";
+    return nullptr;
+}
+
+bool number_storage(DType d) { return storage(d) || d == DType::f16; }
+
+const char* check(const FrameToTensor& a, bool backward) {
+    if (backward) return "there is no backward pass";
+    if (a.threads < 1) return kThreads;
+    if (!number_storage(a.dtype)) return "dtype must be float32, float16 or bfloat16";
+    if (a.batch < 0 || a.height < 1 || a.width < 1) return "height and width must be at least 1";
+    if (a.padded_height < a.height || a.padded_width < a.width) return "the padded size must not be smaller";
+    if (a.nv12 != 0 && (a.height % 2 != 0 || a.width % 2 != 0)) return "an NV12 frame must have even sides";
+    if (a.batch > 0 && (a.frame == nullptr || a.image == nullptr)) return "frame or image is missing";
+    return nullptr;
+}
+
+const char* check(const TensorToFrame& a, bool backward) {
+    if (backward) return "there is no backward pass";
+    if (a.threads < 1) return kThreads;
+    if (!number_storage(a.dtype)) return "dtype must be float32, float16 or bfloat16";
+    if (a.batch < 0 || a.height < 1 || a.width < 1) return "height and width must be at least 1";
+    if (a.height > a.image_height || a.width > a.image_width) return "the frame must lie inside the image";
+    if (a.batch > 0 && (a.image == nullptr || a.frame == nullptr)) return "image or frame is missing";
+    return nullptr;
+}
+
 }  // namespace
 
 const Tier* const* runnable_tiers() {
@@ -152,5 +191,8 @@ const Tier* const* runnable_tiers() {
 
 UNRAIN_RUN(LstmGates, lstm_gates)
 UNRAIN_RUN(Charbonnier, charbonnier)
+UNRAIN_RUN(GaussianPyramid, gaussian_pyramid)
+UNRAIN_RUN(FrameToTensor, frame_to_tensor)
+UNRAIN_RUN(TensorToFrame, tensor_to_frame)
 
 }  // namespace unrain

@@ -4,9 +4,6 @@
 // or a message that says which argument is wrong. Nothing throws, nothing is kept between calls.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
-
 #include "storage.h"
 
 namespace unrain {
@@ -37,11 +34,52 @@ struct Charbonnier {
     int threads;
 };
 
+constexpr int kMostLevels = 16;
+
+enum class PyramidKernel : int { box = 0, binomial = 1 };
+
+// Pictures of `channels` interleaved numbers per pixel: NCHW is batch * C pictures of one channel, NHWC batch pictures of C.
+struct GaussianPyramid {
+    const void* x;  // [pictures, height, width, channels]
+    std::ptrdiff_t pictures, height, width, channels;
+    PyramidKernel kernel;
+    int count;                 // levels
+    int factors[kMostLevels];  // level k has ceil(height / factors[k]) x ceil(width / factors[k]) pixels
+    DType dtype;               // float32, bfloat16, or uint8 (forward only)
+    void* levels[kMostLevels];             // forward
+    const void* grad_levels[kMostLevels];  // backward
+    void* grad_x;
+    int threads;
+};
+
+struct FrameToTensor {
+    const std::uint8_t* frame;  // [batch, height, width, 3], or NV12: [batch, height * 3 / 2, width]
+    void* image;                // [batch, 3, padded_height, padded_width], or channels last
+    std::ptrdiff_t batch, height, width, padded_height, padded_width;
+    int bgr, nv12, channels_last;
+    float black, white, chroma;  // NV12: the luma of black, the distance to white, the range of chroma
+    float kr, kb;                // NV12: the luma weights of red and blue
+    DType dtype;                 // float32, float16 or bfloat16
+    int threads;
+};
+
+struct TensorToFrame {
+    const void *image, *residual;  // [batch, 3, image_height, image_width], or channels last; residual may be null
+    std::uint8_t* frame;           // [batch, height, width, 3]
+    std::ptrdiff_t batch, image_height, image_width, height, width;
+    int bgr, truncate, channels_last;
+    DType dtype;
+    int threads;
+};
+
 // One entry per op: what a tier offers.
 struct Tier {
     const char* name;
     const char* (*lstm_gates)(const LstmGates&, bool backward);
     const char* (*charbonnier)(const Charbonnier&, bool backward);
+    const char* (*gaussian_pyramid)(const GaussianPyramid&, bool backward);
+    const char* (*frame_to_tensor)(const FrameToTensor&, bool backward);
+    const char* (*tensor_to_frame)(const TensorToFrame&, bool backward);
 };
 
 // The tiers compiled in and runnable here, best first; null-terminated.
@@ -50,5 +88,8 @@ const Tier* const* runnable_tiers();
 // `tier` is a name out of runnable_tiers(), or null for the best.
 const char* run(const LstmGates& args, bool backward, const char* tier = nullptr);
 const char* run(const Charbonnier& args, bool backward, const char* tier = nullptr);
+const char* run(const GaussianPyramid& args, bool backward, const char* tier = nullptr);
+const char* run(const FrameToTensor& args, bool backward, const char* tier = nullptr);
+const char* run(const TensorToFrame& args, bool backward, const char* tier = nullptr);
 
 }  // namespace unrain

@@ -1,8 +1,19 @@
 // Storage types: arithmetic is always float, these only say how numbers lie in memory.
 #pragma once
 
+#if defined(__CUDACC_RTC__)  // compiled at run time there are no standard headers
+namespace std {
+using uint8_t = unsigned char;
+using uint16_t = unsigned short;
+using uint32_t = unsigned int;
+using ptrdiff_t = long long;
+using size_t = unsigned long long;
+}  // namespace std
+#else
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
+#endif
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
 #define UNRAIN_HD __host__ __device__ __forceinline__

@@ -3,6 +3,8 @@
 // the linker keeps for a machine without AVX.
 #pragma once
 
+#include "../storage.h"
+
 namespace unrain::UNRAIN_TIER {
 
 UNRAIN_HD float from_bits(std::uint32_t bits) {
@@ -55,5 +57,15 @@ UNRAIN_HD f16 to_f16(float x) {
     }
     return {static_cast<std::uint16_t>(sign | half)};
 }
+
+UNRAIN_HD float load_one(const float* p) { return *p; }
+UNRAIN_HD float load_one(const bf16* p) { return from_bits(static_cast<std::uint32_t>(p->bits) << 16); }
+UNRAIN_HD float load_one(const f16* p) { return from_f16(*p); }
+UNRAIN_HD void store_one(float* p, float x) { *p = x; }
+UNRAIN_HD void store_one(bf16* p, float x) { *p = to_bf16(x); }
+UNRAIN_HD void store_one(f16* p, float x) { *p = to_f16(x); }
+// A byte must already hold a whole number in 0..255.
+UNRAIN_HD float load_one(const std::uint8_t* p) { return static_cast<float>(*p); }
+UNRAIN_HD void store_one(std::uint8_t* p, float x) { *p = static_cast<std::uint8_t>(x); }
 
 }  // namespace unrain::UNRAIN_TIER

@@ -2,6 +2,7 @@
 // and UNRAIN_SIMD_* before it includes this; the kernels below it are compiled once per tier.
 #pragma once
 
+#include "../pixel/number.h"
 #include "../storage.h"
 #include "scalar.h"
 
@@ -21,6 +22,10 @@ constexpr int kLanes = Vec::kLanes;
 using Index = std::ptrdiff_t;
 
 UNRAIN_HD Vec zero() { return set1(0.0F); }
+template <>
+UNRAIN_HD Vec constant<Vec>(float x) {
+    return set1(x);
+}
 
 // The first n lanes (0 < n < kLanes); the rest read as zero and are not touched in memory.
 template <class T>
@@ -56,13 +61,6 @@ UNRAIN_HD Vec keep_first(Vec a, Index n) {
     store(lanes, a);
     return load_first(lanes, n);
 }
-
-UNRAIN_HD float load_one(const float* p) { return *p; }
-UNRAIN_HD float load_one(const bf16* p) { return from_bits(static_cast<std::uint32_t>(p->bits) << 16); }
-UNRAIN_HD float load_one(const f16* p) { return from_f16(*p); }
-UNRAIN_HD void store_one(float* p, float x) { *p = x; }
-UNRAIN_HD void store_one(bf16* p, float x) { *p = to_bf16(x); }
-UNRAIN_HD void store_one(f16* p, float x) { *p = to_f16(x); }
 
 UNRAIN_HD Index least(Index a, Index b) { return a < b ? a : b; }
 UNRAIN_HD Index most(Index a, Index b) { return a > b ? a : b; }

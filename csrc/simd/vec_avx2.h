@@ -30,6 +30,7 @@ UNRAIN_HD Vec abs(Vec a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0F), a.v)}
 UNRAIN_HD Vec round_even(Vec a) {
     return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
+UNRAIN_HD Vec round_down(Vec a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)}; }
 UNRAIN_HD Vec select(Mask k, Vec yes, Vec no) { return {_mm256_blendv_ps(no.v, yes.v, k.m)}; }
 UNRAIN_HD Mask less(Vec a, Vec b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
 UNRAIN_HD Vec scale_by_power(Vec a, Vec n) {

@@ -30,6 +30,7 @@ UNRAIN_HD Vec abs(Vec a) { return {_mm512_abs_ps(a.v)}; }
 UNRAIN_HD Vec round_even(Vec a) {
     return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
+UNRAIN_HD Vec round_down(Vec a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)}; }
 UNRAIN_HD Vec select(Mask k, Vec yes, Vec no) { return {_mm512_mask_blend_ps(k.m, no.v, yes.v)}; }
 UNRAIN_HD Mask less(Vec a, Vec b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
 UNRAIN_HD Vec scale_by_power(Vec a, Vec n) { return {_mm512_scalef_ps(a.v, n.v)}; }

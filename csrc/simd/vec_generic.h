@@ -38,6 +38,7 @@ UNRAIN_HD Vec max(Vec a, Vec b) { UNRAIN_LANES(a.v[i] > b.v[i] ? a.v[i] : b.v[i]
 UNRAIN_HD Vec sqrt(Vec a) { UNRAIN_LANES(std::sqrt(a.v[i])); }
 UNRAIN_HD Vec abs(Vec a) { UNRAIN_LANES(std::fabs(a.v[i])); }
 UNRAIN_HD Vec round_even(Vec a) { UNRAIN_LANES(std::nearbyintf(a.v[i])); }
+UNRAIN_HD Vec round_down(Vec a) { UNRAIN_LANES(std::floor(a.v[i])); }
 UNRAIN_HD Vec select(Mask k, Vec yes, Vec no) { UNRAIN_LANES(k.m[i] ? yes.v[i] : no.v[i]); }
 UNRAIN_HD Mask less(Vec a, Vec b) {
     Mask r;

@@ -31,6 +31,7 @@ UNRAIN_HD Vec max(Vec a, Vec b) { return select(less(b, a), a, b); }
 UNRAIN_HD Vec sqrt(Vec a) { return {vsqrtq_f32(a.v)}; }
 UNRAIN_HD Vec abs(Vec a) { return {vabsq_f32(a.v)}; }
 UNRAIN_HD Vec round_even(Vec a) { return {vrndnq_f32(a.v)}; }
+UNRAIN_HD Vec round_down(Vec a) { return {vrndmq_f32(a.v)}; }
 UNRAIN_HD Vec scale_by_power(Vec a, Vec n) {
     const int32x4_t e = vaddq_s32(vcvtq_s32_f32(n.v), vdupq_n_s32(127));
     return {vmulq_f32(a.v, vreinterpretq_f32_s32(vshlq_n_s32(e, 23)))};

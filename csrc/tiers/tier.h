@@ -1,12 +1,11 @@
 // Every kernel, compiled into the namespace of the tier that includes this; the one thing visible outside is its table.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-
 #include "../kernels/charbonnier.h"
+#include "../kernels/frame_to_tensor.h"
+#include "../kernels/gaussian_pyramid.h"
 #include "../kernels/lstm_gates.h"
+#include "../kernels/tensor_to_frame.h"
 
 #define UNRAIN_STRING_(x) #x
 #define UNRAIN_STRING(x) UNRAIN_STRING_(x)
@@ -18,6 +17,9 @@ const Tier tier = {
     UNRAIN_STRING(UNRAIN_TIER),
     lstm_gates,
     charbonnier,
+    gaussian_pyramid,
+    frame_to_tensor,
+    tensor_to_frame,
 };
 
 }  // namespace unrain::UNRAIN_TIER

@@ -5,8 +5,8 @@ import torch
 Tensor = torch.Tensor
 
 # Luma weights (Kr, Kb) of the two standards; chroma follows from them.
-_LUMA = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
-FORMATS = ("rgb", "bgr", *(f"nv12-{standard}{depth}" for standard in _LUMA for depth in ("", "-full")))
+LUMA = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
+FORMATS = ("rgb", "bgr", *(f"nv12-{standard}{depth}" for standard in LUMA for depth in ("", "-full")))
 
 
 def forward(frame: Tensor, format: str, multiple: int, dtype: torch.dtype, channels_last: bool) -> Tensor:
@@ -23,7 +23,7 @@ def forward(frame: Tensor, format: str, multiple: int, dtype: torch.dtype, chann
 
 def _from_nv12(frame: Tensor, format: str) -> Tensor:
     """One luma plane, then a plane of half the height with U and V side by side, each for 2 x 2 pixels."""
-    kr, kb = _LUMA[format.split("-")[1]]
+    kr, kb = LUMA[format.split("-")[1]]
     full = format.endswith("-full")
     height = frame.shape[1] // 3 * 2
     luma = frame[:, :height].to(torch.float32)
