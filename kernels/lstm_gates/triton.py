@@ -97,7 +97,7 @@ def lstm_gates_forward(
     state = 0.0
     if HAS_C:
         state = tl.load(c_ptr + at_c, mask=inside, other=0.0).to(tl.float32)
-    i, f, g, o, cell = _activations(
+    _i, _f, _g, o, cell = _activations(
         pre_ptr, at, channels, pre_c, state, peep_ptr, channel, pixel, peep_g, peep_c, peep_p, inside, HAS_C, PEEPHOLE
     )
     tl.store(c_out_ptr + at_c, cell.to(c_out_ptr.dtype.element_ty), mask=inside)
@@ -163,7 +163,7 @@ def lstm_gates_peephole_backward(
 ):  # fmt: skip
     """Sums over the images in order. Per-pixel weights get their gradient at once; weights shared by all pixels get
     one float32 row [3, channels] per tile of pixels, for `sum_rows` to add up."""
-    first, channel, pixel, inside = _tile(channels, pixels, CHANNELS, PIXELS)
+    _first, channel, pixel, inside = _tile(channels, pixels, CHANNELS, PIXELS)
     out_weight = _weight(peep_ptr, 2, channels, channel, pixel, peep_c, peep_p, peep_g, inside)
     sum_i = tl.zeros((PIXELS, CHANNELS), tl.float32)
     sum_f = tl.zeros((PIXELS, CHANNELS), tl.float32)
@@ -180,7 +180,7 @@ def lstm_gates_peephole_backward(
         )
         grad_h = tl.load(grad_h_ptr + at_c, mask=inside, other=0.0).to(tl.float32)
         grad_c = tl.load(grad_c_ptr + at_c, mask=inside, other=0.0).to(tl.float32)
-        d_i, d_f, d_g, d_o, d_cell = _gate_gradients(grad_h, grad_c, i, f, g, o, cell, state, out_weight)
+        d_i, d_f, _d_g, d_o, _d_cell = _gate_gradients(grad_h, grad_c, i, f, g, o, cell, state, out_weight)
         sum_i += d_i * state
         sum_f += d_f * state
         sum_o += d_o * cell
