@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 
 from .registry import Call
+from .triton_aot import KernelSpec
 
 # Read once: triton decides at decoration time whether a kernel is compiled or interpreted.
 INTERPRETED: bool = triton.knobs.runtime.interpret
@@ -64,7 +65,7 @@ def dot(a, b, acc):
 
 
 @triton.jit
-def _sum_rows(source_ptr, out_ptr, rows, columns, scale, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+def sum_rows_kernel(source_ptr, out_ptr, rows, columns, divisor, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     acc = tl.zeros((ROWS, COLUMNS), tl.float32)
     start = tl.cast(0, tl.int64)
@@ -73,16 +74,27 @@ def _sum_rows(source_ptr, out_ptr, rows, columns, scale, ROWS: tl.constexpr, COL
         inside = (row < rows)[:, None] & (column < columns)[None, :]
         acc += tl.load(source_ptr + row[:, None] * columns + column[None, :], mask=inside, other=0.0)
         start += ROWS
-    total = tl.sum(acc, 0) * tl.cast(scale, tl.float32)
+    total = tl.div_rn(tl.sum(acc, 0), tl.cast(divisor, tl.float32))
     tl.store(out_ptr + column, total.to(out_ptr.dtype.element_ty), mask=column < columns)
 
 
-def sum_rows(source: torch.Tensor, out: torch.Tensor, scale: float = 1.0) -> None:
-    """The second pass of a reduction: out = scale * sum over rows of a float32 [rows, columns], in a fixed order."""
+def sum_rows(source: torch.Tensor, out: torch.Tensor, divisor: float = 1.0) -> None:
+    """The second pass of a reduction: out = sum over the rows of a float32 [rows, columns] / divisor, in fixed order."""
     rows, columns = source.shape
-    block = sum_rows_blocks(columns)
-    _sum_rows[(triton.cdiv(columns, block["COLUMNS"]),)](source, out, rows, columns, float(scale), **block, num_warps=4)
+    blocks = sum_rows_blocks(columns)
+    grid = (triton.cdiv(columns, blocks["COLUMNS"]),)
+    sum_rows_kernel[grid](source, out, rows, columns, float(divisor), **blocks, num_warps=4)
 
 
 def sum_rows_blocks(columns: int) -> dict[str, int]:
     return {"ROWS": 1024, "COLUMNS": 1} if columns == 1 else {"ROWS": 32, "COLUMNS": 32}
+
+
+def sum_rows_specs(op: str, columns: int) -> list[KernelSpec]:
+    """The second pass as `op` uses it."""
+    found = []
+    for name in NAMES.values():
+        types = {"source_ptr": "*fp32:16", "out_ptr": f"*{name}:16", "rows": "i32", "columns": "i32", "divisor": "fp32"}
+        constants = sum_rows_blocks(columns) | ({"columns": 1} if columns == 1 else {})
+        found.append(KernelSpec.of(f"{op}_sum_rows_{name}", op, sum_rows_kernel, types, constants, 4))
+    return found

@@ -18,7 +18,7 @@ import triton.language as tl
 
 from ..registry import Call, is_nhwc
 from ..triton_aot import KernelSpec
-from ..triton_common import NAMES, available, refuse, sigmoid, sum_rows, tanh
+from ..triton_common import NAMES, available, refuse, sigmoid, sum_rows, sum_rows_specs, tanh
 
 __all__ = ["available", "backward", "can_run", "forward", "specs"]
 
@@ -284,7 +284,7 @@ def specs(arch: int) -> list[KernelSpec]:
                         arguments["d_peep_ptr"] = "*fp32:16"
                     title = "_".join(filter(None, (fn.__name__, case, name, layout)))
                     found.append(KernelSpec.of(title, "lstm_gates", fn, arguments, constants, WARPS))
-    return found
+    return found + sum_rows_specs("lstm_gates", columns=3 * 32)
 
 
 _GATES = {
