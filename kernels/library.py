@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from .registry import Call, chosen, is_nhwc, resolve, use
 
@@ -62,6 +64,8 @@ def define(
     LIBRARY.define(full + schema)
     LIBRARY.impl(full, kernel, "CompositeExplicitAutograd")
     torch.library.register_fake(f"unrain::{full}", fake, lib=LIBRARY)
+    if backward:
+        _differentiate_again(name)
     return getattr(torch.ops.unrain, full).default
 
 
@@ -86,6 +90,44 @@ def differentiate(
         return tuple(grad if needed else None for grad, needed in zip(found, ctx.needs_input_grad, strict=True))
 
     torch.library.register_autograd(f"unrain::{name}", backward, setup_context=setup, lib=LIBRARY)
+
+
+def _holds_tensors(part: Any) -> bool:
+    return any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(part))
+
+
+def _differentiate_again(name: str) -> None:
+    """Second derivatives, rare as they are, go through the reference's backward, which is plain PyTorch."""
+
+    def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        leaves, ctx.structure = tree_flatten(inputs)
+        ctx.others = [None if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        ctx.save_for_backward(*(leaf if isinstance(leaf, torch.Tensor) else None for leaf in leaves))
+
+    def backward(ctx: Any, *cotangents: torch.Tensor) -> tuple[Any, ...]:
+        reference = import_module(f"{__package__}.{name}.reference")
+        leaves = [
+            other if saved is None else saved.detach().requires_grad_()
+            for saved, other in zip(ctx.saved_tensors, ctx.others, strict=True)
+        ]
+        wanted = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        with torch.enable_grad():
+            results = reference.backward(*tree_unflatten(leaves, ctx.structure))
+        results = (results,) if isinstance(results, torch.Tensor) else results
+        pairs = [(r, g) for r, g in zip(results, cotangents, strict=True) if r is not None and r.requires_grad]
+        found = torch.autograd.grad(
+            [result for result, _ in pairs], wanted, [cotangent for _, cotangent in pairs], allow_unused=True
+        )
+        given = iter(found)
+        gradients = [next(given) if isinstance(leaf, torch.Tensor) else None for leaf in leaves]
+        # autograd wants one None for a list of numbers, and a list of gradients for a list of tensors
+        holds_tensors = [_holds_tensors(part) for part in tree_unflatten(leaves, ctx.structure)]
+        return tuple(
+            part if holds else None
+            for part, holds in zip(tree_unflatten(gradients, ctx.structure), holds_tensors, strict=True)
+        )
+
+    torch.library.register_autograd(f"unrain::{name}_backward", backward, setup_context=setup, lib=LIBRARY)
 
 
 def wants_grad(*tensors: torch.Tensor | None) -> bool:

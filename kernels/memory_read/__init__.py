@@ -52,7 +52,9 @@ def arrange(query: Tensor, items: Tensor, want_weights: bool):
 
 
 def allocate(query: Tensor, items: Tensor, want_weights: bool):
-    weights = query.new_empty(query.shape[0], items.shape[0]) if want_weights else None
+    weights = None
+    if want_weights:
+        weights = torch.empty(query.shape[0], items.shape[0], dtype=query.dtype, device=query.device)
     return torch.empty_like(query), weights
 
 
