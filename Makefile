@@ -49,7 +49,7 @@ lint: $(VENV)/.installed-dev
 	@mkdir -p build/typing/unrain
 	@for floor in engine kernels export; do ln -sfn ../../../$$floor build/typing/unrain/$$floor; done
 	@for file in __init__.py py.typed; do ln -sfn ../../../unrain/$$file build/typing/unrain/$$file; done
-	MYPYPATH=build/typing $(PY) -m mypy -p unrain
+	$(PY) -m mypy
 	@if command -v clang-format >/dev/null; then \
 		find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format --dry-run --Werror; \
 	else echo "clang-format is not installed: csrc/ is not checked"; fi

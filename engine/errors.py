@@ -1,4 +1,4 @@
-"""Errors a user can cause. The command line prints their text as one line and exits with 1; everything else is a bug."""
+"""Errors a user can cause: the command line prints their text as one line and exits with 1. All others are bugs."""
 
 
 class UnrainError(Exception):

@@ -12,7 +12,7 @@ SHARED = Path(os.environ.get("UNRAIN_SHARED", ROOT.parent / "shared"))
 
 @pytest.fixture
 def shared():
-    """`shared("data/eval/Rain100L")` is that path of the reference data folder; the test is skipped where it is missing."""
+    """`shared("data/eval/Rain100L")` is that path of the reference data; the test is skipped where it is missing."""
 
     def find(relative: str) -> Path:
         path = SHARED / relative

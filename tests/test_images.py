@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
+
 from unrain.engine.errors import UnrainError
 from unrain.engine.images import make_folder, read_image, read_picture, write_image, write_picture
 

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+
 from unrain.engine import info as module
 
 BACKENDS = {

@@ -48,6 +48,8 @@ def command(
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     gpu: Annotated[int | None, typer.Option("-g", "--gpu", min=0, help="The GPU to use: -g 1 is cuda:1.")] = None,
+    backend: Annotated[str, typer.Option("--backend", help="auto, eager, ...: see `unrain info`.")] = "auto",
+    precision: Annotated[str, typer.Option("--precision", help="auto, fp32, bf16, fp16 or int8.")] = "auto",
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; by default all.")] = None,
     recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Also the folders inside a folder.")] = False,
     compare: Annotated[
@@ -82,7 +84,9 @@ def command(
     answer: dict[str, Any] = {"model": name, "weights": str(weights) if weights else None}
     results = [_skipped(job) for job in jobs if job not in waiting]
     if waiting:
-        derain, details = _prepare(name, weights, stages, device if gpu is None else f"cuda:{gpu}", threads)
+        derain, details = _prepare(
+            name, weights, stages, device if gpu is None else f"cuda:{gpu}", threads, backend, precision
+        )
         answer.update(details)
         results += _work(waiting, derain, max_pixels, quality)
     counts = {status: sum(result.status == status for result in results) for status in ("done", "failed", "skipped")}
@@ -103,16 +107,20 @@ def _skipped(job: Job) -> Result:
 
 
 def _prepare(
-    name: str, weights: Path | None, stages: int | None, device: str, threads: int | None
+    name: str, weights: Path | None, stages: int | None, device: str, threads: int | None, backend: str, precision: str
 ) -> tuple[Callable, dict[str, Any]]:
-    import torch
+    from ..runtime import Engine
 
     place = pick_device(device)
-    if threads:
-        torch.set_num_threads(threads)
-    model = load_model(name, weights, stages)
-    details = {"model": model.name, "stages": getattr(model, "stages", None), "device": str(place)}
-    return frame_function(model, place), details
+    model: Any = load_model(name, weights, stages)
+    engine = Engine(model, backend, precision, place, threads)
+    details = {
+        "model": model.name,
+        "stages": getattr(model, "stages", None),
+        "device": str(place),
+        "engine": engine.explain(),
+    }
+    return frame_function(engine), details
 
 
 def _work(jobs: list[Job], derain: Callable, max_pixels: int, quality: int) -> list[Result]:

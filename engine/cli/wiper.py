@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from ..runtime import Engine
+
 DEFAULT_MODEL = "srn"
 
 
@@ -18,7 +20,7 @@ def load_model(name: str, weights: Path | None = None, stages: int | None = None
     """The model with its weights; `stages` sets how often a recurrent one runs."""
     from ..models import load
 
-    model = load(name, weights)
+    model: Any = load(name, weights)
     if stages is not None:
         if not hasattr(model, "stages"):
             raise UnrainError(f"{name} has no stages to set; leave --stages out")
@@ -40,19 +42,16 @@ def pick_device(wanted: str) -> "torch.device":
     return device
 
 
-def frame_function(model: "nn.Module", device: "torch.device") -> "Callable[[np.ndarray], np.ndarray]":
-    """uint8 RGB [H, W, 3] -> the same without rain."""
+def frame_function(engine: "Engine") -> "Callable[[np.ndarray], np.ndarray]":
+    """uint8 RGB [H, W, 3] -> the same without rain; a result that is no picture is an error, not a black frame."""
     import torch
 
-    model = model.to(device)
-
     def derain(frame: "np.ndarray") -> "np.ndarray":
-        with torch.inference_mode():
-            rainy = torch.from_numpy(frame).to(device).permute(2, 0, 1)[None].float() / 255  # [1, 3, H, W]
-            clean = model(rainy)[0]
-            if not clean.isfinite().all():
-                raise UnrainError("the model gave values that are no numbers (NaN or infinite)")
-            return (clean.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
+        rainy = torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255  # [1, 3, H, W]
+        clean = torch.as_tensor(engine(rainy))[0]
+        if not clean.isfinite().all():
+            raise UnrainError("the model gave values that are no numbers (NaN or infinite)")
+        return (clean.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
 
     return derain
 

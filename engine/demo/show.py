@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from ..errors import UnrainError
 from ..evaluation.metrics import psnr_rgb
 from ..images import make_folder, read_image, write_image
 from ..models import WEIGHTS, models
+from ..runtime import Engine
 from ..training.rain import RainParameters, add_rain, rain_on_video, sample_parameters
 
 Frame: TypeAlias = np.ndarray  # uint8 RGB [H, W, 3]
@@ -46,11 +47,11 @@ def _show(out: Path, weights: Path | None) -> int:
         raise UnrainError("no weights are shipped yet, so there is nothing to show: train some with `unrain train srn`")
     make_folder(out)
     device = pick_device("cpu")
-    loaded = [load_model(name) for name in names]
+    loaded: list[Any] = [load_model(name) for name in names]
     rows: list[Row] = []
     with progress_bar() as bar:
         for model in bar.track(loaded, description="demo"):
-            label, derain = model.name, frame_function(model, device)
+            label, derain = str(model.name), frame_function(Engine(model, device=device))
             rows += [_picture(file, severity, seed, label, derain, out) for file, severity, seed in SHOWERS]
             rows.append(_clip(label, derain, out))
     print_table(["model", "picture", " size", " ms/frame", " PSNR rainy", " PSNR derained", " gain"], rows)
@@ -60,7 +61,7 @@ def _show(out: Path, weights: Path | None) -> int:
 
 def _picture(file: str, severity: float, seed: int, label: str, derain: Callable[[Frame], Frame], out: Path) -> Row:
     clean = read_image(HERE / file)
-    rainy = add_rain(clean, _shower(severity, seed), seed)
+    rainy = np.asarray(add_rain(clean, shower(severity, seed), seed))
     derain(rainy[:64, :64])  # the first call sets up the thread pool
     start = time.perf_counter()
     dry = derain(rainy)
@@ -74,7 +75,7 @@ def _picture(file: str, severity: float, seed: int, label: str, derain: Callable
 
 def _clip(label: str, derain: Callable[[Frame], Frame], out: Path) -> Row:
     clean = list(pan(read_image(HERE / SHOWERS[0][0])))
-    rainy = list(rain_on_video(iter(clean), _shower(0.45, 4), seed=4, fps=FPS))
+    rainy = list(rain_on_video(iter(clean), shower(0.45, 4), seed=4, fps=FPS))
     dry, ms = [], []
     for frame in rainy:
         start = time.perf_counter()
@@ -93,7 +94,7 @@ def _row(label: str, picture: str, frame: Frame, ms: float, before: float, after
     return label, picture, size, f"{ms:.0f}", f"{before:.2f} dB", f"{after:.2f} dB", f"{after - before:+.2f} dB"
 
 
-def _shower(severity: float, seed: int) -> RainParameters:
+def shower(severity: float, seed: int) -> RainParameters:
     return sample_parameters(np.random.default_rng(seed), severity)
 
 
@@ -114,12 +115,13 @@ def write_video(path: Path, frames: list[Frame]) -> bool:
         return False
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=FPS)
-        stream.height, stream.width = (side // 2 * 2 for side in frames[0].shape[:2])
+        stream: Any = container.add_stream(codec, rate=FPS)
+        height, width = (side // 2 * 2 for side in frames[0].shape[:2])  # the usual pixel format wants even sides
+        stream.height, stream.width = height, width
         stream.pix_fmt = "yuv420p"
         stream.bit_rate = 4_000_000
         for frame in frames:
-            even = np.ascontiguousarray(frame[: stream.height, : stream.width])
+            even = np.ascontiguousarray(frame[:height, :width])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
         container.mux(stream.encode())
     return True

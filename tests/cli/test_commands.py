@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+import unrain
 from unrain.engine.cli.main import main
 from unrain.engine.images import read_image, write_image
 from unrain.engine.models.checkpoint import save
-
-import unrain
 
 PROGRAM = [sys.executable, "-m", "unrain.engine.cli.main"]
 

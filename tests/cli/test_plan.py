@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from unrain.engine.cli.plan import plan
 from unrain.engine.errors import UnrainError
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+
 from unrain.engine.errors import UnrainError
 from unrain.engine.evaluation.evaluate import derain_uint8, evaluate, evaluate_video, quantised
 from unrain.engine.evaluation.metrics import metric

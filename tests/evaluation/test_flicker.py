@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from unrain.engine.errors import UnrainError
 from unrain.engine.evaluation.flicker import FlickerMeter
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage, signal
+
 from unrain.engine.evaluation.fsim import fsim, fsimc, phase_congruency
 from unrain.engine.evaluation.metrics import vif
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage, signal
+
 from unrain.engine.errors import UnrainError
 from unrain.engine.evaluation.metrics import METRICS, metric, psnr_rgb, psnr_y, ssim_rgb, ssim_y
 from unrain.engine.evaluation.planes import as_planes, automatic_factor, luma

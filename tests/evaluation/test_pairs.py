@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+
 from unrain.engine.errors import UnrainError
 from unrain.engine.evaluation.pairs import find_pairs
 

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 import torch
+
+import unrain
 from unrain.engine.errors import UnrainError
 from unrain.engine.models import CATALOG
 from unrain.engine.models.sizing import check_images, pad_to_multiple
-
-import unrain
 
 NAMES = [
     *("srn", "srn-direct", "srn-gru", "srn-x", "srn-plus"),

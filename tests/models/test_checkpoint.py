@@ -8,10 +8,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file as read_tensors
 from safetensors.torch import save_file
-from unrain.engine.errors import UnrainError
-from unrain.engine.models import checkpoint
 
 import unrain
+from unrain.engine.errors import UnrainError
+from unrain.engine.models import checkpoint
 
 SMALL = {"channels": 4, "blocks": 1}
 

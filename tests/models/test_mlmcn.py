@@ -6,10 +6,10 @@ from dataclasses import asdict
 import pytest
 import torch
 import torch.nn.functional as F
-from unrain.engine.errors import UnrainError
-from unrain.engine.models.mlmcn import BCM, BLOCKS, MLMCN, MLMCNConfig
 
 import unrain
+from unrain.engine.errors import UnrainError
+from unrain.engine.models.mlmcn import BCM, BLOCKS, MLMCN, MLMCNConfig
 
 PARAMETERS = {
     "mlmcn": 6_005_440,

@@ -6,12 +6,12 @@ from dataclasses import asdict
 import pytest
 import torch
 import torch.nn.functional as F
-from unrain.engine.errors import UnrainError
-from unrain.engine.models import mspfn
-from unrain.engine.models.mspfn import MSPFN, ConvLSTM, MSPFNConfig
 
 import unrain
 from unrain import kernels
+from unrain.engine.errors import UnrainError
+from unrain.engine.models import mspfn
+from unrain.engine.models.mspfn import MSPFN, ConvLSTM, MSPFNConfig
 
 SIZES = [(8, 8), (31, 45), (77, 93)]
 LAYOUTS = ["paper", "fit", "repo", "light"]

@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+
+import unrain
 from unrain.engine.errors import UnrainError
 from unrain.engine.evaluation.metrics import psnr_y
 from unrain.engine.models import published
-
-import unrain
 
 FILES = {
     "brn_Rain100H.pth": "brn",

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from unrain.engine.errors import UnrainError
 
 import unrain
+from unrain.engine.errors import UnrainError
 
 SRNS = ["srn", "srn-direct", "srn-gru", "srn-x", "srn-plus"]
 BRNS = ["brn", "brn-gru", "crn", "brn-r2x", "brn-x2r"]

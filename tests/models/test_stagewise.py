@@ -3,9 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from unrain.engine.errors import UnrainError
 
 import unrain
+from unrain.engine.errors import UnrainError
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from dataclasses import asdict
 import pytest
 import torch
 import torch.nn.functional as F
-from unrain.engine.errors import UnrainError
-from unrain.engine.models.timelapse import CHANNELS, Timelapse, TimelapseConfig, flatten_positions
 
 import unrain
 from unrain import kernels
+from unrain.engine.errors import UnrainError
+from unrain.engine.models.timelapse import CHANNELS, Timelapse, TimelapseConfig, flatten_positions
 
 UPDATES = ["soft", "hard"]
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy import signal
+
 from unrain.engine.nn.losses import CharbonnierLoss, EdgeLoss, MultiStageMSELoss, SSIMLoss, laplacian
 
 SIZES = [(1, 3, 16, 16), (2, 3, 7, 5), (1, 1, 1, 1), (2, 4, 33, 12)]

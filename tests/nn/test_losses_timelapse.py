@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from unrain.engine.nn.timelapse_losses import (
     BackgroundPredictionLoss,
     CrossedSelfConsistencyLoss,

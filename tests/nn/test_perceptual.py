@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+
 from unrain.engine.errors import UnrainError
 from unrain.engine.nn.losses import CharbonnierLoss
 from unrain.engine.nn.perceptual import PerceptualLoss, RefinementLoss, VGG19Features, layer_indices

@@ -1,0 +1,70 @@
+"""The demo: rain and clip are the same every time, and with any weights it leaves its pictures and its table."""
+
+import hashlib
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import unrain
+from unrain.engine.demo import show
+from unrain.engine.images import read_image
+from unrain.engine.models.checkpoint import save
+
+
+def test_demo_writes_before_and_after_and_one_table(tmp_path, monkeypatch, capsys):
+    av = pytest.importorskip("av")
+    model = unrain.build("stagewise")
+    model.stages = 1
+    save(model, tmp_path / "w.safetensors")
+    monkeypatch.setattr(show, "FRAMES", 3)
+    assert show.main(["--out", str(tmp_path / "out"), "--weights", str(tmp_path / "w.safetensors")]) == 0
+    table = capsys.readouterr().out
+    for name in ("china", "rocket", "chelsea"):
+        rainy = read_image(tmp_path / "out" / f"{name}-rainy.png")
+        dry = read_image(tmp_path / "out" / f"{name}-stagewise.png")
+        both = read_image(tmp_path / "out" / f"{name}-stagewise-compare.png")
+        assert np.array_equal(both[:, : rainy.shape[1]], rainy) and np.array_equal(both[:, -rainy.shape[1] :], dry)
+        assert name in table and f"{rainy.shape[1]} x {rainy.shape[0]}" in table
+    with av.open(str(tmp_path / "out" / "pan-stagewise.mp4")) as clip:
+        frames = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
+    assert len(frames) == 3 and frames[0].shape == (show.HEIGHT, 2 * show.WIDTH + 4, 3)
+    assert "ms/frame" in table and "gain" in table and "clip" in table
+
+
+def test_without_weights_it_says_so_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(show, "WEIGHTS", tmp_path)
+    assert show.main(["--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1 and "no weights are shipped" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_showers_lower_the_psnr_by_a_visible_amount():
+    from unrain.engine.evaluation.metrics import psnr_rgb
+    from unrain.engine.training.rain import add_rain
+
+    for file, severity, seed in show.SHOWERS:
+        clean = read_image(show.HERE / file)
+        parameters = show.shower(severity, seed)
+        rainy = add_rain(clean, parameters, seed)
+        assert np.array_equal(rainy, add_rain(clean, parameters, seed))
+        assert 15 < psnr_rgb(rainy, clean) < 32, file
+
+
+def test_the_pan_moves_and_stays_inside():
+    frames = list(show.pan(read_image(show.HERE / "china.jpg")))
+    assert len(frames) == show.FRAMES and all(frame.shape == (show.HEIGHT, show.WIDTH, 3) for frame in frames)
+    assert all(not np.array_equal(a, b) for a, b in itertools.pairwise(frames))
+
+
+def test_bundled_pictures_are_small_and_credited():
+    pictures = [path for path in Path(show.__file__).parent.iterdir() if path.suffix in (".png", ".jpg")]
+    credits = (Path(show.__file__).parent / "CREDITS.md").read_text()
+    assert {path.name for path in pictures} == {file for file, _, _ in show.SHOWERS}
+    assert sum(path.stat().st_size for path in pictures) < 1_500_000
+    for path in pictures:
+        assert path.name in credits
+        assert hashlib.sha256(path.read_bytes()).hexdigest()[:12] in credits
+        assert max(read_image(path).shape) <= 640
