@@ -316,7 +316,7 @@ def test_the_unprocessed_input_of_rain100l(shared):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("file", "paper"), [("srn_residual_Rain100L.pth", 37.48), ("brn_Rain100L.pth", 38.16)])
 def test_the_papers_numbers_on_rain100l(file, paper, shared):
-    """The pictures here are cropped to 480 x 320 (481 x 321 in the paper)."""
+    """37.46 and 38.16 here, on pictures cropped to 480 x 320 (481 x 321 in the paper). Minutes on an idle machine."""
     score = mean_psnr(rain100l(shared), unrain.load(shared(f"reference_weights/{file}")))
     print(f"\n{file}: {score:.2f} dB, paper {paper}")
-    assert score == pytest.approx(paper, abs=0.1)
+    assert score == pytest.approx(paper, abs=0.03)
