@@ -32,6 +32,10 @@ def pad_to_multiple(x: Tensor, multiple: int) -> tuple[Tensor, Callable[[Tensor]
         return y[..., :height, :width]
 
     below, right = -height % multiple, -width % multiple
+    if isinstance(height, torch.SymInt) or isinstance(width, torch.SymInt):
+        # One graph for all sizes: no choice may depend on the size, so whole multiples are gathered too.
+        rows, columns = (_mirrored_twice(side, side + extra, x) for side, extra in ((height, below), (width, right)))
+        return x.index_select(-2, rows).index_select(-1, columns), crop
     if below < height and right < width:
         return (F.pad(x, (0, right, 0, below), mode="reflect") if below or right else x), crop
     rows, columns = (_reflected(side, side + extra, x.device) for side, extra in ((height, below), (width, right)))
@@ -43,3 +47,10 @@ def _reflected(side: int, padded: int, device: torch.device) -> Tensor:
     period = max(2 * (side - 1), 1)
     ramp = torch.arange(padded, device=device) % period
     return torch.minimum(ramp, period - ramp)
+
+
+def _mirrored_twice(side: int, padded: int, x: Tensor) -> Tensor:
+    """`_reflected` for sides of at least 8 and multiples of up to 16, in operations every graph format has."""
+    last = side - 1
+    ramp = torch.arange(padded, device=x.device)
+    return (last - (ramp - last).abs()).abs()
