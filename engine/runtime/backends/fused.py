@@ -1,0 +1,37 @@
+"""Our own path: packed weights, static buffers, fused kernels. See `engine/runtime/fused`."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ...models.srn_brn import BRN, SRN
+from . import Runner
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+def available(device: torch.device) -> str | None:
+    if device.type == "cpu":
+        from ..fused.convolution import available as convolutions
+
+        return convolutions()
+    return f"it runs on the CPU, not on {device.type}"
+
+
+def can_run(model: nn.Module, precision: str, device: torch.device) -> str | None:
+    if not isinstance(model, SRN | BRN):
+        return f"it runs SRN and BRN networks, not {type(model).__name__}"
+    if device.type == "cpu":
+        if precision not in ("fp32", "bf16"):
+            return f"on a CPU it computes in fp32 or bf16, not in {precision}"
+        if precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            return "this CPU has no bf16 arithmetic"
+    return None
+
+
+def make(model: nn.Module, precision: str, device: torch.device, threads: int | None) -> Runner:
+    from ..fused.srn_brn_cpu import FusedBRN, FusedSRN
+
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    return (FusedSRN if isinstance(model, SRN) else FusedBRN)(model, dtype)
