@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from .cache import Pictures
 from .camera import expose, mist
 from .clutter import add_clutter
-from .rain import dry_and_rainy, sample_parameters
+from .rain import dry_and_rainy, sample_parameters, to_tensor
 
 
 class Source(Protocol):
@@ -115,11 +115,6 @@ def turned(cut: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One of the eight ways to lay a square down."""
     cut = np.rot90(cut, int(rng.integers(4)))
     return cut[:, ::-1] if rng.random() < 0.5 else cut
-
-
-def to_tensor(picture: np.ndarray) -> Tensor:
-    """uint8 [H, W, C] to float [C, H, W] in [0, 1]."""
-    return torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 255
 
 
 def _relit(scene: Tensor, rng: np.random.Generator) -> Tensor:

@@ -113,9 +113,16 @@ def timelapse(one: Objective, first: Tensor, second: Tensor, stages: int | None,
     loss = loss + CrossedSelfConsistencyLoss()(first, second, b1, b2, r1, r2)
     loss = loss + 0.5 * one.ssim(b1, b2)
     loss = loss + 0.01 * BackgroundWhiteningLoss()(one_view.features.float(), other.features.float())
+    loss = loss + 0.01 * _compactness(one_view.query.float(), one.model.items)
     with torch.no_grad():
         one.model.items.copy_(items)
     return loss
+
+
+def _compactness(query: Tensor, items: Tensor) -> Tensor:
+    """Mean squared distance of each query [B, C, H, W] from its closest item (the authors' gathering loss)."""
+    flat = query.movedim(1, -1).flatten(0, -2)
+    return F.mse_loss(flat, items[(flat @ items.T).argmax(dim=1)])
 
 
 OBJECTIVES: dict[str, Callable[..., Tensor]] = {

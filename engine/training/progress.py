@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from .cache import Pictures
-from .data import PairSource, TimeLapseSource, filled, to_tensor
-from .rain import dry_and_rainy, sample_parameters
+from .data import PairSource, TimeLapseSource, filled
+from .rain import dry_and_rainy, sample_parameters, to_tensor
 
 COLUMNS = ("step", "loss", "rate", "psnr", "dry", "minutes")
 

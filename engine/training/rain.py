@@ -110,7 +110,7 @@ def dry_and_rainy(
 def add_rain(image: torch.Tensor | np.ndarray, parameters: RainParameters, seed: int) -> torch.Tensor | np.ndarray:
     """Rain on a picture: float tensor [..., 3, H, W] in [0, 1] or uint8 RGB [H, W, 3], and the same comes back."""
     if isinstance(image, np.ndarray):
-        return _to_array(_rainy(_to_tensor(image), parameters, seed))
+        return to_array(_rainy(to_tensor(image), parameters, seed))
     if image.dim() == 3:
         return _rainy(image, parameters, seed)
     flat = image.reshape(-1, *image.shape[-3:])
@@ -130,7 +130,7 @@ def rain_on_video(
 ) -> Iterator[np.ndarray]:
     """uint8 RGB frames with one shower falling through all of them: a streak goes on where the last frame left it."""
     for number, frame in enumerate(frames):
-        yield _to_array(_rainy(_to_tensor(frame), parameters, seed, number / fps))
+        yield to_array(_rainy(to_tensor(frame), parameters, seed, number / fps))
 
 
 def _rainy(scene: torch.Tensor, parameters: RainParameters, seed: int, seconds: float = 0.0) -> torch.Tensor:
@@ -140,9 +140,11 @@ def _rainy(scene: torch.Tensor, parameters: RainParameters, seed: int, seconds: 
     return expose(blend(mist(scene, camera), streaks, camera), camera, grain)
 
 
-def _to_tensor(image: np.ndarray) -> torch.Tensor:
-    return torch.tensor(image).permute(2, 0, 1).float() / 255
+def to_tensor(picture: np.ndarray) -> torch.Tensor:
+    """uint8 [H, W, C] to float [C, H, W] in [0, 1]."""
+    return torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 255
 
 
-def _to_array(picture: torch.Tensor) -> np.ndarray:
+def to_array(picture: torch.Tensor) -> np.ndarray:
+    """Float [C, H, W] to uint8 [H, W, C], rounded."""
     return (picture.clamp(0, 1) * 255 + 0.5).to(torch.uint8).permute(1, 2, 0).cpu().numpy()

@@ -91,7 +91,7 @@ class Trainer:
         loss = self.objective(first, second, recipe.stages_at(self.step), self.precision)
         if not torch.isfinite(loss.detach()):
             raise UnrainError(
-                f"the loss is {float(loss):g} at step {self.step}; a lower --rate may help, "
+                f"the loss is {loss.item():g} at step {self.step}; a lower --rate may help, "
                 f"with --resume from the last good state in {self.run.out}, if one was saved."
             )
         self.optimiser.zero_grad(set_to_none=True)
