@@ -139,6 +139,55 @@ void fill(Fields& read, TensorToFrame& a) {
     UNRAIN_FIELD(threads);
 }
 
+void fill(Fields& read, Ssim& a) {
+    UNRAIN_FIELD(x);
+    UNRAIN_FIELD(y);
+    UNRAIN_FIELD(pictures);
+    UNRAIN_FIELD(height);
+    UNRAIN_FIELD(width);
+    UNRAIN_FIELD(channels);
+    UNRAIN_FIELD(valid);
+    UNRAIN_FIELD(data_range);
+    UNRAIN_FIELD(taps);
+    UNRAIN_FIELD(dtype);
+    UNRAIN_FIELD(result);
+    UNRAIN_FIELD(grad);
+    UNRAIN_FIELD(grad_x);
+    UNRAIN_FIELD(grad_y);
+    UNRAIN_FIELD(threads);
+}
+
+void fill(Fields& read, MemoryRead& a) {
+    UNRAIN_FIELD(query);
+    UNRAIN_FIELD(items);
+    UNRAIN_FIELD(queries);
+    UNRAIN_FIELD(items_count);
+    UNRAIN_FIELD(columns);
+    UNRAIN_FIELD(dtype);
+    read("read", a.read);
+    UNRAIN_FIELD(weights);
+    UNRAIN_FIELD(grad_read);
+    UNRAIN_FIELD(grad_weights);
+    UNRAIN_FIELD(grad_query);
+    UNRAIN_FIELD(grad_items);
+    UNRAIN_FIELD(threads);
+}
+
+void fill(Fields& read, MemoryUpdate& a) {
+    UNRAIN_FIELD(query);
+    UNRAIN_FIELD(items);
+    UNRAIN_FIELD(queries);
+    UNRAIN_FIELD(items_count);
+    UNRAIN_FIELD(columns);
+    UNRAIN_FIELD(hard);
+    UNRAIN_FIELD(dtype);
+    UNRAIN_FIELD(result);
+    UNRAIN_FIELD(grad);
+    UNRAIN_FIELD(grad_query);
+    UNRAIN_FIELD(grad_items);
+    UNRAIN_FIELD(threads);
+}
+
 template <class Args>
 void bind(py::module_& m, const char* op) {
     m.def(op, [op](bool backward, const py::kwargs& given) {
@@ -171,4 +220,7 @@ PYBIND11_MODULE(_native, m) {
     bind<GaussianPyramid>(m, "gaussian_pyramid");
     bind<FrameToTensor>(m, "frame_to_tensor");
     bind<TensorToFrame>(m, "tensor_to_frame");
+    bind<Ssim>(m, "ssim");
+    bind<MemoryRead>(m, "memory_read");
+    bind<MemoryUpdate>(m, "memory_update");
 }

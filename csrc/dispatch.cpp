@@ -175,6 +175,40 @@ const char* check(const TensorToFrame& a, bool backward) {
     return nullptr;
 }
 
+const char* check(const Ssim& a, bool backward) {
+    if (a.threads < 1) return kThreads;
+    if (!storage(a.dtype)) return "dtype must be float32 or bfloat16";
+    if (a.pictures < 0 || a.channels < 0 || a.height < 0 || a.width < 0) return "sizes must not be negative";
+    if (a.valid != 0 && (a.height < 11 || a.width < 11)) return "valid windows need at least 11 x 11 pixels";
+    if (backward ? a.grad == nullptr : a.result == nullptr) return backward ? "grad is missing" : "result is missing";
+    const bool empty = a.pictures * a.channels * a.height * a.width == 0;
+    return !empty && (a.x == nullptr || a.y == nullptr) ? "x or y is missing" : nullptr;
+}
+
+template <class Args>
+const char* check_memory(const Args& a) {
+    if (a.threads < 1) return kThreads;
+    if (!storage(a.dtype)) return "dtype must be float32 or bfloat16";
+    if (a.queries < 0) return "queries must not be negative";
+    if (a.items_count < 1 || a.columns < 1) return "items must hold at least one item of at least one number";
+    if (a.items == nullptr || (a.queries > 0 && a.query == nullptr)) return "query or items is missing";
+    return nullptr;
+}
+
+const char* check(const MemoryRead& a, bool backward) {
+    if (const char* wrong = check_memory(a)) return wrong;
+    if (!backward) return a.queries > 0 && a.read == nullptr ? "read is missing" : nullptr;
+    if (a.queries > 0 && (a.grad_read == nullptr || a.grad_query == nullptr)) return "grad_read or grad_query is missing";
+    return a.grad_items == nullptr ? "grad_items is missing" : nullptr;
+}
+
+const char* check(const MemoryUpdate& a, bool backward) {
+    if (const char* wrong = check_memory(a)) return wrong;
+    if (!backward) return a.result == nullptr ? "result is missing" : nullptr;
+    if (a.grad == nullptr || a.grad_items == nullptr) return "grad or grad_items is missing";
+    return a.queries > 0 && a.grad_query == nullptr ? "grad_query is missing" : nullptr;
+}
+
 }  // namespace
 
 const Tier* const* runnable_tiers() {
@@ -194,5 +228,8 @@ UNRAIN_RUN(Charbonnier, charbonnier)
 UNRAIN_RUN(GaussianPyramid, gaussian_pyramid)
 UNRAIN_RUN(FrameToTensor, frame_to_tensor)
 UNRAIN_RUN(TensorToFrame, tensor_to_frame)
+UNRAIN_RUN(Ssim, ssim)
+UNRAIN_RUN(MemoryRead, memory_read)
+UNRAIN_RUN(MemoryUpdate, memory_update)
 
 }  // namespace unrain

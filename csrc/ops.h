@@ -72,6 +72,42 @@ struct TensorToFrame {
     int threads;
 };
 
+struct Ssim {
+    const void *x, *y;  // [pictures, height, width, channels]
+    std::ptrdiff_t pictures, height, width, channels;
+    int valid;          // only windows that lie inside; else the borders are padded with zeros
+    float data_range;
+    float taps[6];      // half of the window: from the outermost weight to the middle one
+    DType dtype;
+    void* result;       // forward: one number, the mean
+    const void* grad;   // backward: one number
+    void *grad_x, *grad_y;  // either may be null
+    int threads;
+};
+
+struct MemoryRead {
+    const void* query;  // [queries, columns]
+    const void* items;  // [items_count, columns]
+    std::ptrdiff_t queries, items_count, columns;
+    DType dtype;
+    void *read, *weights;                       // forward: as query, [queries, items_count]; weights may be null
+    const void *grad_read, *grad_weights;       // the latter may be null
+    void *grad_query, *grad_items;              // backward
+    int threads;
+};
+
+struct MemoryUpdate {
+    const void* query;  // [queries, columns]
+    const void* items;  // [items_count, columns]
+    std::ptrdiff_t queries, items_count, columns;
+    int hard;
+    DType dtype;
+    void* result;                   // forward: as items
+    const void* grad;               // as items
+    void *grad_query, *grad_items;  // backward
+    int threads;
+};
+
 // One entry per op: what a tier offers.
 struct Tier {
     const char* name;
@@ -80,6 +116,9 @@ struct Tier {
     const char* (*gaussian_pyramid)(const GaussianPyramid&, bool backward);
     const char* (*frame_to_tensor)(const FrameToTensor&, bool backward);
     const char* (*tensor_to_frame)(const TensorToFrame&, bool backward);
+    const char* (*ssim)(const Ssim&, bool backward);
+    const char* (*memory_read)(const MemoryRead&, bool backward);
+    const char* (*memory_update)(const MemoryUpdate&, bool backward);
 };
 
 // The tiers compiled in and runnable here, best first; null-terminated.
@@ -91,5 +130,8 @@ const char* run(const Charbonnier& args, bool backward, const char* tier = nullp
 const char* run(const GaussianPyramid& args, bool backward, const char* tier = nullptr);
 const char* run(const FrameToTensor& args, bool backward, const char* tier = nullptr);
 const char* run(const TensorToFrame& args, bool backward, const char* tier = nullptr);
+const char* run(const Ssim& args, bool backward, const char* tier = nullptr);
+const char* run(const MemoryRead& args, bool backward, const char* tier = nullptr);
+const char* run(const MemoryUpdate& args, bool backward, const char* tier = nullptr);
 
 }  // namespace unrain

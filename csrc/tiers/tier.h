@@ -5,6 +5,9 @@
 #include "../kernels/frame_to_tensor.h"
 #include "../kernels/gaussian_pyramid.h"
 #include "../kernels/lstm_gates.h"
+#include "../kernels/memory_read.h"
+#include "../kernels/memory_update.h"
+#include "../kernels/ssim.h"
 #include "../kernels/tensor_to_frame.h"
 
 #define UNRAIN_STRING_(x) #x
@@ -20,6 +23,9 @@ const Tier tier = {
     gaussian_pyramid,
     frame_to_tensor,
     tensor_to_frame,
+    ssim,
+    memory_read,
+    memory_update,
 };
 
 }  // namespace unrain::UNRAIN_TIER
