@@ -65,13 +65,13 @@ _BRN = Recipe("ssim", 125_400, 12, 100, 1e-3, Schedule("milestones", (37_620, 62
 _STAGEWISE = Recipe(
     "stagewise", 400_000, 10, 100, 1e-3, Schedule("milestones", (240_000, 320_000), 0.1), perceptual=1.0
 )
-# Jiang et al.: rate halved every 20,000 steps down to 1e-6; 30 epochs of 13,712 pairs' 96 x 96 patches at batch 8.
+# Jiang et al.: rate halved every 20,000 steps; 30 and 50 epochs of 13,712 pairs (about 137,000 patches) at batch 8.
 _MSPFN = Recipe("charbonnier-edge", 510_000, 8, 96, 2e-4, Schedule("decay", factor=0.5, every=20_000, floor=1e-6))
 _MLMCN = Recipe(
     "charbonnier", 850_000, 8, 96, 5e-4, Schedule("decay", factor=0.5, every=20_000, floor=1e-5), perceptual=0.05
 )
-# Cho et al.: 200 epochs of time-lapse pairs; the step count is for their 30,000 pairs at batch 16.
-_TIMELAPSE = Recipe("timelapse", 375_000, 16, 256, 2e-4, Schedule("cosine"))
+# Cho et al.: 200 epochs; their steps are not printed, these are for 30 pairs of each of their 186 scenes at batch 16.
+_TIMELAPSE = Recipe("timelapse", 70_000, 16, 256, 2e-4, Schedule("cosine"))
 
 PAPER = {
     "srn_brn.SRN": _SRN,
