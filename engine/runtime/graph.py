@@ -7,6 +7,8 @@ SRN and BRN repeat one stage with the same weights: it is translated once and th
 a T-th of the time and gives the same graph. `stage_graph` is that one stage, with its state as further inputs and
 outputs: field "h" of the state goes in as "h_in" and comes out as "h_out"; "image_out" is the stage's picture.
 
+`carried_graph` is several stages like that, for video.
+
 A node is called "stage2/branch.f_res.0.conv1/Conv": stage, layer, operation. Its metadata say the same in parts
 ("layer", and "class", the Python class the operation is written in): precision is decided by them.
 """
@@ -19,6 +21,7 @@ import io
 import logging
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +58,11 @@ def stage_graph(model: nn.Module) -> onnx.ModelProto:
     state = model.initial_state(image)
     inputs = {"image": image} | {f"{field}_in": value.clone() for field, value in state._asdict().items()}
     return _translated(_Stage(model, type(state)), inputs, [f"{field}_out" for field in state._fields])
+
+
+def carried_graph(model: nn.Module, stages: int | None = None) -> onnx.ModelProto:
+    """SRN or BRN with the state as further inputs and outputs, and the last stage's picture as "derained"."""
+    return _carried(stage_graph(model), stages or model.stages)
 
 
 def repeats_one_stage(model: nn.Module) -> bool:
@@ -181,6 +189,7 @@ def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
     """Without notes of the translation, with the type of every value worked out afresh."""
     import onnx
 
+    model.producer_name = "unrain"
     del model.graph.value_info[:]
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
@@ -193,19 +202,35 @@ def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _unrolled(model: nn.Module, stage: onnx.ModelProto, stages: int) -> onnx.ModelProto:
-    """`stages` copies of the stage, each fed the state of the one before; the first starts from the initial state."""
-    import onnx
+    """The stage repeated from the initial state; the last picture is "derained"."""
+    nodes, state = _initial_state(model)
+    nodes, state = _repeated(stage, stages, nodes, state)
+    return _assembled(stage, stage.graph.input[:1], nodes, {"derained": state["image"]}, {"derained": 3})
 
+
+def _carried(stage: onnx.ModelProto, stages: int) -> onnx.ModelProto:
+    """The stage repeated from the state that comes in; the last picture is "derained", and the state goes out."""
+    fields = [port.name.removesuffix("_in") for port in stage.graph.input[1:]]
+    nodes, state = _repeated(stage, stages, [], {field: f"{field}_in" for field in fields})
+    channels = {port.name: port.type.tensor_type.shape.dim[1].dim_value for port in stage.graph.input}
+    outputs = {"derained": state["image"]} | {f"{field}_out": state[field] for field in fields}
+    widths = {"derained": 3} | {f"{field}_out": channels[f"{field}_in"] for field in fields}
+    return _assembled(stage, stage.graph.input, nodes, outputs, widths)
+
+
+def _repeated(
+    stage: onnx.ModelProto, stages: int, nodes: list[onnx.NodeProto], state: dict[str, str]
+) -> tuple[list[onnx.NodeProto], dict[str, str]]:
+    """`nodes` and `stages` copies of the stage, each fed the state of the one before; which value is which field."""
     if stages < 1:
         raise UnrainError(f"stages must be at least 1, got {stages}")
-    nodes, state = _initial_state(model)
     weights = {tensor.name for tensor in stage.graph.initializer}
     for number in range(1, stages + 1):
         prefix = f"stage{number}/"
         names = {name: name for name in weights} | {"image": "image", "": ""}
         names |= {f"{field}_in": value for field, value in state.items()}
         for original in stage.graph.node:
-            node = onnx.NodeProto()
+            node = type(original)()
             node.CopyFrom(original)
             node.name = prefix + node.name
             names |= {output: prefix + output for output in node.output if output}
@@ -213,16 +238,31 @@ def _unrolled(model: nn.Module, stage: onnx.ModelProto, stages: int) -> onnx.Mod
             node.output[:] = [names[name] for name in original.output]
             nodes.append(node)
         state = {field: names[f"{field}_out"] for field in state}
-    nodes.append(onnx.helper.make_node("Identity", [state["image"]], ["derained"], "derained"))
-    output = onnx.helper.make_tensor_value_info("derained", onnx.TensorProto.FLOAT, [OPEN[0], 3, *OPEN[1:]])
-    graph = onnx.helper.make_graph(nodes, "network", stage.graph.input[:1], [output], stage.graph.initializer)
-    unrolled = onnx.helper.make_model(graph, opset_imports=stage.opset_import, ir_version=stage.ir_version)
-    return onnx.shape_inference.infer_shapes(_pruned(unrolled), data_prop=True)
+    return nodes, state
+
+
+def _assembled(
+    stage: onnx.ModelProto,
+    inputs: Sequence[onnx.ValueInfoProto],
+    nodes: list[onnx.NodeProto],
+    outputs: dict[str, str],
+    channels: dict[str, int],
+) -> onnx.ModelProto:
+    """A graph of these nodes with the stage's weights; `outputs` gives each output the value it names."""
+    from onnx import TensorProto, helper, shape_inference
+
+    nodes = nodes + [helper.make_node("Identity", [value], [name], name) for name, value in outputs.items()]
+    ports = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [OPEN[0], channels[name], *OPEN[1:]]) for name in outputs
+    ]
+    graph = helper.make_graph(nodes, "network", inputs, ports, stage.graph.initializer)
+    model = helper.make_model(graph, opset_imports=stage.opset_import, ir_version=stage.ir_version)
+    model.producer_name = "unrain"
+    return shape_inference.infer_shapes(_pruned(model), data_prop=True)
 
 
 def _initial_state(model: nn.Module) -> tuple[list[onnx.NodeProto], dict[str, str]]:
     """Nodes that make the initial state from "image", and which value is which field."""
-    import onnx
     from onnx import helper, numpy_helper
 
     image = torch.rand(EXAMPLE)

@@ -1,0 +1,134 @@
+"""`export_onnx`: a network to one ONNX file that says what it is.
+
+One file serves every height and width from 8 on: padding to what the network's strides need, and cropping back, are in
+the graph. The recurrence is unrolled, there is no Loop, Scan or If. Half precision is in the graph too, with what stays
+in fp32 listed in the file's metadata (key "unrain", JSON).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..engine.errors import UnrainError
+from . import metadata
+from .files import import_onnx, write
+from .onnx_half import Islands, to_half
+from .onnx_ports import clamp_picture, start_sequences, take_frames
+from .onnx_ranges import Range, layers_beyond
+from .pictures import batches
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
+
+PRECISIONS = ("fp32", "fp16")
+
+
+class Exported(NamedTuple):
+    path: Path
+    description: dict  # what the file's metadata say
+    islands: Islands | None  # what stayed in fp32, of a half-precision graph
+    beyond: list[Range]  # layers whose numbers do not fit into half precision, with the largest met
+
+
+def export_onnx(
+    model: nn.Module,
+    path: str | Path,
+    precision: str = "fp32",
+    stages: int | None = None,
+    size: tuple[int, int] | None = None,
+    batch: int | None = None,
+    frames: bool = False,
+    state: bool = False,
+    pictures: Sequence[np.ndarray] | None = None,
+) -> Exported:
+    """Write the network as ONNX, checked.
+
+    precision  "fp32" or "fp16"
+    stages     how often a recurrent network runs; its own number when left out
+    size       (height, width) to fix; any from 8 x 8 on when left out
+    batch      to fix; any when left out
+    frames     uint8 [B,H,W,3] in and out in place of float32 [B,3,H,W]
+    state      the recurrent state as inputs and outputs, for video
+    pictures   uint8 RGB pictures [H,W,3] that show what a half-precision graph must hold; the bundled ones if left out
+    """
+    path = Path(path)
+    graph, exported = build_onnx(model, precision, stages, size, batch, frames, state, pictures)
+    import_onnx().checker.check_model(graph, full_check=True)
+    write(path, graph.SerializeToString())
+    return exported._replace(path=path)
+
+
+def build_onnx(
+    model: nn.Module,
+    precision: str,
+    stages: int | None,
+    size: tuple[int, int] | None,
+    batch: int | None,
+    frames: bool,
+    state: bool,
+    pictures: Sequence[np.ndarray] | None,
+) -> tuple[onnx.ModelProto, Exported]:
+    """The graph that `export_onnx` writes, and what there is to say about it."""
+    from ..engine.runtime.graph import carried_graph, fixed, network_graph
+
+    if precision not in PRECISIONS:
+        raise UnrainError(f"precision must be {' or '.join(PRECISIONS)}, got {precision!r}")
+    _check_sizes(size, batch)
+    import_onnx()
+    graph = (carried_graph if state else network_graph)(model, stages)
+    fields = [port.name.removesuffix("_in") for port in graph.graph.input[1:]]
+    islands, beyond = None, []
+    if precision == "fp16":
+        beyond = layers_beyond(graph, batches(pictures))
+        # The hidden state goes into convolutions only; the cell state and the pictures keep fp32 between frames too.
+        half_ports = [f"{field}_{end}" for field in fields if field[0] == "h" for end in ("in", "out")]
+        graph, islands = to_half(graph, [layer.node for layer in beyond], half_ports)
+    if state:
+        start_sequences(graph, tuple(field for field in fields if field in ("image", "rain")))
+    clamp_picture(graph)
+    if frames:
+        take_frames(graph)
+    graph = fixed(graph, batch, size)
+    description = metadata.describe(
+        model,
+        target="onnx",
+        precision=precision,
+        stages=(stages or model.stages) if hasattr(model, "stages") else None,
+        layout="uint8 [batch, height, width, 3]" if frames else "float32 [batch, 3, height, width] in [0, 1]",
+        size=list(size) if size else None,
+        batch=batch,
+        state=fields,
+        fp32_islands=islands._asdict() if islands else {},
+    )
+    note(graph, description)
+    return graph, Exported(Path(), description, islands, beyond)
+
+
+def note(graph: onnx.ModelProto, description: dict) -> None:
+    """Put the description into the file's metadata, with the words an engineer looks for first."""
+    from .. import __version__
+
+    graph.producer_name, graph.producer_version = "unrain", __version__
+    graph.graph.name = description["model"] or "network"
+    shown = {name: str(description[name]) for name in ("model", "precision", "colour", "licence", "layout")}
+    del graph.metadata_props[:]
+    for key, value in {metadata.KEY: metadata.to_text(description), **shown}.items():
+        graph.metadata_props.add(key=key, value=value)
+
+
+def describe_onnx(graph: onnx.ModelProto, source: str | Path) -> dict:
+    """The description inside a graph."""
+    text = next((note.value for note in graph.metadata_props if note.key == metadata.KEY), "")
+    return metadata.from_text(text, str(source))
+
+
+def _check_sizes(size: tuple[int, int] | None, batch: int | None) -> None:
+    if size is not None and (len(size) != 2 or min(size) < 8):
+        raise UnrainError(f"size must be height and width of at least 8 each, got {size}")
+    if batch is not None and batch < 1:
+        raise UnrainError(f"batch must be at least 1, got {batch}")

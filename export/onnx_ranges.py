@@ -1,0 +1,77 @@
+"""Which layers do not fit into half precision: the fp32 graph run on real pictures, every value's largest magnitude.
+
+A layer is beyond when what it reads or gives is larger than a half of what half precision holds (65,504), so that a
+picture of twice the contrast still fits, or is not finite at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..engine.errors import UnrainError
+from .onnx_half import LARGEST
+from .onnx_run import session
+
+if TYPE_CHECKING:
+    import onnx
+
+LIMIT = LARGEST / 2
+
+
+class Range(NamedTuple):
+    """The largest magnitude a layer met."""
+
+    node: str
+    largest: float  # infinite where a value was not finite
+
+
+def layers_beyond(model: onnx.ModelProto, pictures: Sequence[np.ndarray]) -> list[Range]:
+    """The nodes that half precision cannot hold on these pictures (float32 [1,3,H,W]), in the graph's order."""
+    largest = magnitudes(model, pictures)
+    found = []
+    for node in model.graph.node:
+        met = max((largest.get(name, 0.0) for name in (*node.input, *node.output)), default=0.0)
+        if met > LIMIT:
+            found.append(Range(node.name, met))
+    return found
+
+
+def magnitudes(model: onnx.ModelProto, pictures: Sequence[np.ndarray]) -> dict[str, float]:
+    """The largest magnitude of every float value over the pictures; infinite where one was not finite."""
+    import onnx
+
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    named = {port.name for port in watched.graph.output}
+    values = [
+        value
+        for value in model.graph.value_info
+        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT and value.name not in named
+    ]
+    watched.graph.output.extend(values)
+    largest: dict[str, float] = {}
+    # Unoptimised: a value that fusion would swallow is one that half precision may still have to hold.
+    run = session(watched, optimise=False)
+    names = [port.name for port in run.get_outputs()]
+    for picture in pictures:
+        for name, value in zip(names, run.run(None, initial_inputs(model, picture)), strict=True):
+            with np.errstate(invalid="ignore"):
+                magnitude = float(np.abs(value).max(initial=0.0))
+            largest[name] = max(largest.get(name, 0.0), magnitude if np.isfinite(magnitude) else np.inf)
+    if not all(np.isfinite(largest[port.name]) for port in model.graph.output):
+        first = next(node.name for node in model.graph.node if any(largest.get(o) == np.inf for o in node.output))
+        raise UnrainError(f"the network is not finite in fp32 either, from {first} on; its weights are broken.")
+    return largest
+
+
+def initial_inputs(model: onnx.ModelProto, picture: np.ndarray) -> dict[str, np.ndarray]:
+    """The picture, and a state that has just begun (pictures at the picture, all else at zero)."""
+    inputs = {"image": picture}
+    for port in model.graph.input[1:]:
+        channels = port.type.tensor_type.shape.dim[1].dim_value
+        fresh = np.zeros((picture.shape[0], channels, *picture.shape[2:]), np.float32)
+        inputs[port.name] = picture if channels == picture.shape[1] else fresh
+    return inputs
