@@ -460,7 +460,8 @@ def assert_as_accurate(actual, plain, exact, label: str = "") -> None:
     allowed = 2 * (usual - true).abs().max() + (true.abs() * limits.eps).clamp_min(limits.tiny)
     excess = (got - true).abs() - allowed
     worst = int(excess.argmax())
+    error, usual_error, off = (got - true).abs()[worst], (usual - true).abs().max(), int((excess > 0).sum())
     assert excess[worst] <= 0, (
-        f"{label}: {got[worst]} for {true[worst]}, an error of {(got - true).abs()[worst]:.3e} where the plain "
-        f"reference's largest is {(usual - true).abs().max():.3e}; {int((excess > 0).sum())} of {excess.numel()} values are off"
+        f"{label}: {got[worst]} for {true[worst]}, an error of {error:.3e} where the plain reference's largest is "
+        f"{usual_error:.3e}; {off} of {excess.numel()} values are off"
     )
