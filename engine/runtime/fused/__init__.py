@@ -1,1 +1,1 @@
-"""The fused path: the same networks with packed weights, one workspace and our own kernels. One file per family and device."""
+"""The fused path: the same networks with packed weights, one workspace and our own kernels, one file per device."""

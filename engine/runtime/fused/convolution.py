@@ -1,4 +1,4 @@
-"""A 3x3 convolution with weights packed for oneDNN, channels-last, its ReLU or sum done while the result is in registers."""
+"""A 3x3 convolution with weights packed for oneDNN, channels-last, its ReLU or sum done before it is stored."""
 
 from __future__ import annotations
 

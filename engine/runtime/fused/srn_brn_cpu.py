@@ -164,10 +164,7 @@ class FusedBranch:
         out: tuple[Tensor, ...],
     ) -> Tensor:
         """The branch's result [B,3,H,W]; its new memory goes to `out`."""
-        if constant is None:
-            z = self.f_in_rainy(pictures, relu=True)
-        else:
-            z = self.f_in.plus(pictures, constant, relu=True)
+        z = self.f_in_rainy(pictures, relu=True) if self.f_in is None else self.f_in.plus(pictures, constant, relu=True)
         self.cell([z, *others], memory, out)
         x = out[0]
         for number, (conv1, conv2) in enumerate(self.blocks):
@@ -200,10 +197,8 @@ class Recurrence(Runner):
 
     @torch.inference_mode()
     def run(self, x: Tensor) -> Tensor:
-        image = x
-        for image, _ in self._loop(x, self._start(x, None, None)):
-            pass
-        return image
+        *_, last = self._loop(x, self._start(x, None, None))
+        return last.image
 
     def steps(self, x: Tensor, state: State | None = None, image: Tensor | None = None) -> Iterator[Step]:
         # Inference mode is entered anew around each stage: a generator must not leave it on in its caller.

@@ -1,0 +1,83 @@
+"""torch.compile on channels-last weights: of the stage where there are stages, for the whole loop takes too long."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import Runner, Step
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def available(device: torch.device) -> str | None:
+    if device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None and shutil.which("clang++") is None:
+        return "torch.compile needs a C++ compiler, and there is none on the path"
+    if device.type == "cuda":
+        from importlib.util import find_spec
+
+        if find_spec("triton") is None:
+            return "torch.compile needs triton on a GPU: pip install 'unrain[triton]'"
+    return None
+
+
+def can_run(model: nn.Module, precision: str, device: torch.device) -> str | None:
+    if precision not in PRECISIONS:
+        return f"it computes in fp32, bf16 or fp16, not in {precision}"
+    if device.type == "cpu" and precision == "fp16":
+        return "half precision convolutions are emulated on a CPU; take bf16"
+    if device.type == "cpu" and precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return "this CPU has no bf16 arithmetic"
+    return None
+
+
+def make(model: nn.Module, precision: str, device: torch.device, threads: int | None) -> Runner:
+    return Compiled(model, precision, device)
+
+
+class Compiled(Runner):
+    """Compiled on first use, again for a second size (then with open sizes)."""
+
+    def __init__(self, model: nn.Module, precision: str, device: torch.device) -> None:
+        self.dtype = _DTYPES[precision]
+        model = deepcopy(model).to(device, self.dtype, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.model = model
+        self.recurrent = getattr(model, "stages", None) is not None
+        # Frozen weights are packed once, at compile time.
+        options = {"freezing": True} if device.type == "cpu" else {"max_autotune": False, "triton.cudagraphs": False}
+        self.stage = torch.compile(model.stage if self.recurrent else model, options=options)
+
+    def _prepared(self, picture: Tensor) -> Tensor:
+        return picture.to(self.dtype).contiguous(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def run(self, x: Tensor) -> Tensor:
+        if not self.recurrent:
+            return self.stage(self._prepared(x)).float()
+        x = self._prepared(x)
+        image, state = x, self.model.initial_state(x)
+        for _ in range(self.model.stages):
+            image, state = self.stage(x, state)
+        return image.float()
+
+    def steps(self, x: Tensor, state: Any = None, image: Tensor | None = None) -> Iterator[Step]:
+        if not self.recurrent:
+            yield Step(self.run(x), None)
+            return
+        with torch.no_grad():
+            x = self._prepared(x)
+            state = self.model.initial_state(x) if state is None else state
+            if image is not None:
+                state = state._replace(image=self._prepared(image))
+        for _ in range(self.model.stages):
+            with torch.no_grad():
+                picture, state = self.stage(x, state)
+                picture = picture.float()
+            yield Step(picture, state)

@@ -1,0 +1,56 @@
+"""What the backends that run an ONNX graph share: the whole network in one call, or stage by stage with its state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..graph import network_graph, repeats_one_stage, stage_graph
+from . import Runner, Step, eager
+
+if TYPE_CHECKING:
+    import onnx
+
+Session = Callable[[dict[str, Tensor]], list[Tensor]]  # named inputs to the outputs, in the graph's order
+
+
+class GraphRunner(Runner):
+    """`open_session` turns a graph into something to call; the graph of one stage is only made when it is asked for.
+
+    A network whose stages differ from one another has no such graph: its steps run in plain PyTorch.
+    """
+
+    def __init__(self, model: nn.Module, open_session: Callable[[onnx.ModelProto], Session]) -> None:
+        self.model, self.open_session = model, open_session
+        self._network = open_session(network_graph(model))
+        self._stage: Session | None = None
+        self._plain: Runner | None = None
+
+    @torch.inference_mode()
+    def run(self, x: Tensor) -> Tensor:
+        return self._network({"image": x.contiguous()})[0]
+
+    def steps(self, x: Tensor, state: Any = None, image: Tensor | None = None) -> Iterator[Step]:
+        stages = getattr(self.model, "stages", None)
+        if stages is None:
+            yield Step(self.run(x), None)
+            return
+        if not repeats_one_stage(self.model):
+            self._plain = self._plain or eager.make(self.model, "fp32", x.device, None)
+            yield from self._plain.steps(x, state, image)
+            return
+        if self._stage is None:
+            self._stage = self.open_session(stage_graph(self.model))
+        with torch.inference_mode():
+            x = x.contiguous()
+            state = self.model.initial_state(x) if state is None else state
+            if image is not None:
+                state = state._replace(image=image)
+        for _ in range(stages):
+            with torch.inference_mode():
+                fields = {f"{name}_in": value.contiguous() for name, value in state._asdict().items()}
+                state = type(state)(*self._stage({"image": x, **fields}))
+            yield Step(state.image, state)
