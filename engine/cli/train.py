@@ -24,6 +24,9 @@ def command(
     batch: Annotated[int | None, typer.Option(min=1, help="Patches per step and process.")] = None,
     patch: Annotated[int | None, typer.Option(min=32, help="Side of a patch in pixels.")] = None,
     rate: Annotated[float | None, typer.Option(min=0, help="Learning rate.")] = None,
+    stages: Annotated[
+        int | None, typer.Option("--stages", "-T", min=1, help="T of recurrent nets in training.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")] = False,
     hold_out: Annotated[int, typer.Option(min=1, help="Pictures kept out of training to measure progress.")] = 20,
     measure_every: Annotated[int, typer.Option(min=1, help="Steps between measurements and saved states.")] = 500,
@@ -47,7 +50,9 @@ def command(
 
     if threads:
         torch.set_num_threads(threads)
-    changes = {"steps": steps, "batch": batch, "patch": patch, "rate": rate}
+    changes: dict[str, Any] = {"steps": steps, "batch": batch, "patch": patch, "rate": rate}
+    if stages:
+        changes["stages"] = ((0, stages),)
     group = join()
     try:
         run = prepare(
