@@ -10,7 +10,7 @@ import numpy as np
 from ..engine.errors import UnrainError
 from ..engine.images import FORMATS, read_image
 
-SIDE = 192  # what is looked at of each picture: enough for every layer, and seconds on a CPU
+SIDE = 128  # what is looked at of each picture: enough for every layer, and seconds on a CPU
 
 
 def pictures_in(folder: str | Path | None, most: int = 8) -> list[np.ndarray]:
