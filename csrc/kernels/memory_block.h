@@ -83,10 +83,7 @@ UNRAIN_HD void outer_rows(const float* factors, const T* rows, Index count, Inde
     const Index n = columns - c;
     const bool two = n > kLanes;
     Vec sum[kRows][2];
-    for (int i = 0; i < kRows; ++i) {
-        sum[i][0] = load_lanes(sums + i * columns + c, n);
-        sum[i][1] = two ? load_lanes(sums + i * columns + c + kLanes, n - kLanes) : zero();
-    }
+    for (int i = 0; i < kRows; ++i) sum[i][0] = sum[i][1] = zero();
     for (Index q = 0; q < count; ++q) {
         const Vec r0 = load_lanes(rows + q * columns + c, n);
         const Vec r1 = two ? load_lanes(rows + q * columns + c + kLanes, n - kLanes) : zero();
@@ -96,9 +93,11 @@ UNRAIN_HD void outer_rows(const float* factors, const T* rows, Index count, Inde
             sum[i][1] = fma(factor, r1, sum[i][1]);
         }
     }
+    // A block is summed by itself and then added: long sums in float keep their digits that way.
     for (int i = 0; i < kRows; ++i) {
-        store_lanes(sums + i * columns + c, sum[i][0], n);
-        if (two) store_lanes(sums + i * columns + c + kLanes, sum[i][1], n - kLanes);
+        float* to = sums + i * columns + c;
+        store_lanes(to, load_lanes(to, n) + sum[i][0], n);
+        if (two) store_lanes(to + kLanes, load_lanes(to + kLanes, n - kLanes) + sum[i][1], n - kLanes);
     }
 }
 
@@ -115,15 +114,22 @@ void add_outer(const float* factors, Index items, const T* rows, Index count, In
     }
 }
 
+// Per lane, the sum over the columns of a[c][lane] * b[c][lane]; two running sums, for half the rounding.
+inline Vec lane_products(const float* a, const float* b, Index columns) {
+    Vec even = zero(), odd = zero();
+    Index c = 0;
+    for (; c + 2 <= columns; c += 2) {
+        even = fma(load(a + c * kQueries), load(b + c * kQueries), even);
+        odd = fma(load(a + (c + 1) * kQueries), load(b + (c + 1) * kQueries), odd);
+    }
+    if (c < columns) even = fma(load(a + c * kQueries), load(b + c * kQueries), even);
+    return even + odd;
+}
+
 // One over the length of each lane's query, and the same with 0 where the length is too small to have a direction.
 inline void inverse_lengths(const float* turned, Index columns, float* inverse, float* direction) {
     for (Index lane = 0; lane < kQueries; lane += kLanes) {
-        Vec sum = zero();
-        for (Index c = 0; c < columns; ++c) {
-            const Vec x = load(turned + c * kQueries + lane);
-            sum = fma(x, x, sum);
-        }
-        const Vec length = sqrt(sum), least_length = set1(kSmallestNorm);
+        const Vec length = sqrt(lane_products(turned + lane, turned + lane, columns)), least_length = set1(kSmallestNorm);
         const Vec one_over = set1(1.0F) / max(least_length, length);
         store(inverse + lane, one_over);
         // Less-than is false for NaN, which thereby goes on as NaN.
@@ -131,42 +137,44 @@ inline void inverse_lengths(const float* turned, Index columns, float* inverse, 
     }
 }
 
-// The items in float, at length one, and what is needed for the derivative of that.
+// The length of one row, held above zero. Items are few: they can afford double.
+inline double row_length(const float* row, Index columns) {
+    double square = 0;
+    for (Index k = 0; k < columns; ++k) square += static_cast<double>(row[k]) * static_cast<double>(row[k]);
+    const double length = std::sqrt(square);
+    return length < static_cast<double>(kSmallestNorm) ? static_cast<double>(kSmallestNorm) : length;
+}
+
+// The items in float, as they are and at length one.
 template <class T>
 struct Items {
     Index count, columns;
-    const float *raw, *unit, *inverse;
+    const float *raw, *unit;
 
-    static Index size(Index count, Index columns) { return 2 * count * columns + count; }
+    static Index size(Index count, Index columns) { return 2 * count * columns; }
     Items(const T* items, Index m, Index c, float* memory) : count(m), columns(c) {
-        float *plain = memory, *scaled = memory + m * c, *over = memory + 2 * m * c;
+        float *plain = memory, *scaled = memory + m * c;
         for (Index i = 0; i < m; ++i) {
-            float sum = 0.0F;
-            for (Index k = 0; k < c; ++k) {
-                const float x = load_one(items + i * c + k);
-                plain[i * c + k] = x;
-                sum += x * x;
-            }
-            const float length = std::sqrt(sum);
-            over[i] = 1.0F / (length < kSmallestNorm ? kSmallestNorm : length);
-            for (Index k = 0; k < c; ++k) scaled[i * c + k] = plain[i * c + k] * over[i];
+            for (Index k = 0; k < c; ++k) plain[i * c + k] = load_one(items + i * c + k);
+            const double length = row_length(plain + i * c, c);
+            for (Index k = 0; k < c; ++k) scaled[i * c + k] = static_cast<float>(static_cast<double>(plain[i * c + k]) / length);
         }
         raw = plain;
         unit = scaled;
-        inverse = over;
     }
 };
 
 // to[k] = extra[k] + the derivative of rows / |rows| for one row: (grad - unit (grad . unit)) / |row|
 inline void unit_backward(const float* grad, const float* row, const float* extra, Index columns, float* to) {
-    float square = 0.0F;
-    for (Index k = 0; k < columns; ++k) square += row[k] * row[k];
-    const float length = std::sqrt(square);
-    const bool short_row = length < kSmallestNorm;
-    const float inverse = 1.0F / (short_row ? kSmallestNorm : length);
-    float along = 0.0F;
-    for (Index k = 0; k < columns && !short_row; ++k) along += grad[k] * row[k] * inverse;
-    for (Index k = 0; k < columns; ++k) to[k] = extra[k] + (grad[k] - row[k] * inverse * along) * inverse;
+    const double length = row_length(row, columns);
+    double along = 0;
+    if (length > static_cast<double>(kSmallestNorm)) {
+        for (Index k = 0; k < columns; ++k) along += static_cast<double>(grad[k]) * (static_cast<double>(row[k]) / length);
+    }
+    for (Index k = 0; k < columns; ++k) {
+        const double slope = (static_cast<double>(grad[k]) - static_cast<double>(row[k]) / length * along) / length;
+        to[k] = static_cast<float>(static_cast<double>(extra[k]) + slope);
+    }
 }
 
 // grad[c][q] (to the unit queries) becomes the gradient to the queries themselves.
@@ -174,11 +182,7 @@ inline void turn_unit_backward(const float* turned, const float* inverse, const 
                                float* grad) {
     for (Index lane = 0; lane < kQueries; lane += kLanes) {
         const Vec over = load(inverse + lane), toward = load(direction + lane);
-        Vec along = zero();
-        for (Index c = 0; c < columns; ++c) {
-            along = fma(load(grad + c * kQueries + lane), load(turned + c * kQueries + lane) * over, along);
-        }
-        along = along * toward;
+        const Vec along = lane_products(grad + lane, turned + lane, columns) * over * toward;
         for (Index c = 0; c < columns; ++c) {
             float* g = grad + c * kQueries + lane;
             store(g, fnma(load(turned + c * kQueries + lane) * over, along, load(g) * over));

@@ -145,14 +145,12 @@ const char* memory_update_forward(const MemoryUpdate& a) {
     weigh_sums(a, whole, rest + UpdateSums::numbers(m, c));
     for (Index i = 0; i < m; ++i) {
         float* row = whole.weighted + i * c;
-        float square = 0.0F;
+        for (Index k = 0; k < c; ++k) row[k] += items.raw[i * c + k];
+        const double length = row_length(row, c);
         for (Index k = 0; k < c; ++k) {
-            row[k] += items.raw[i * c + k];
-            square += row[k] * row[k];
+            const double unit = static_cast<double>(row[k]) / length;
+            store_one(static_cast<T*>(a.result) + i * c + k, static_cast<float>(unit));
         }
-        const float length = std::sqrt(square);
-        const float inverse = 1.0F / (length < kSmallestNorm ? kSmallestNorm : length);
-        for (Index k = 0; k < c; ++k) store_one(static_cast<T*>(a.result) + i * c + k, row[k] * inverse);
     }
     return nullptr;
 }
