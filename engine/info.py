@@ -1,14 +1,12 @@
 """What this machine and this installation have: versions, processor, GPUs, and every backend with the reason why not.
 
-Nothing here starts CUDA, loads a backend's library or fails when something is missing.
+Nothing here starts CUDA or fails when something is missing.
 """
 
 import os
 import platform
 import shutil
 import subprocess
-import sys
-import sysconfig
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -177,48 +175,51 @@ def _gpus_by_torch() -> list[dict[str, Any]]:
 
 
 def _backends(gpus: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The Engine's backends, each asked by its own file, and what the kernels are built with."""
     from ..kernels import native
+    from .runtime.backends import BACKENDS
 
     no_gpu = None if gpus else "no NVIDIA GPU on this machine"
-    no_cuda_torch = no_gpu or _no_cuda_in_torch()
-    reasons = {
-        "eager": None,
-        "native": native.available(),
-        "compile": _no_compiler(),
-        "onnxruntime": _missing("onnxruntime", "onnx"),
-        "openvino": _missing("openvino", "openvino"),
-        "triton": _missing("triton", "triton") or no_cuda_torch,
-        "cupy": _missing("cupy", "cupy") or no_gpu,
-        "tensorrt": _missing("tensorrt", "tensorrt") or no_gpu,
-        "tensorrt-rtx": _missing("tensorrt_rtx", "tensorrt-rtx")
-        or (no_gpu and f"{no_gpu}; engines can be built here, not run"),
+    reasons = {name: _no_backend(name, gpus) for name in BACKENDS}
+    reasons["native"] = native.available()
+    reasons["triton"] = _missing("triton") or no_gpu or _no_cuda_in_torch()
+    reasons["cupy"] = _missing("cupy") or no_gpu
+    module = {
+        "eager": "torch",
+        "compile": "torch",
+        "fused": "unrain",
+        "native": "unrain",
+        "tensorrt-rtx": "tensorrt_rtx",
     }
-    module = {"eager": "torch", "compile": "torch", "native": "unrain", "tensorrt-rtx": "tensorrt_rtx"}
     return {
         name: {"available": reason is None, "version": _version(module.get(name, name)), "reason": reason}
         for name, reason in reasons.items()
     }
 
 
-def _missing(module: str, extra: str) -> str | None:
-    return None if _installed(module) else f"not installed: pip install 'unrain[{extra}]'"
+def _no_backend(name: str, gpus: list[dict[str, Any]]) -> str | None:
+    """Why the backend runs on none of this machine's devices, in the words it has for the best of them."""
+    import torch
+
+    from .runtime.backends import backend
+
+    reasons = []
+    for device in ("cuda", "cpu") if gpus and torch.version.cuda else ("cpu",):
+        try:
+            reasons.append(backend(name).available(torch.device(device)))
+        except Exception as error:  # a broken installation of an optional package is a reason, not a failure
+            reasons.append(f"{type(error).__name__}: {' '.join(str(error).split())}")
+    return None if None in reasons else reasons[0]
+
+
+def _missing(module: str) -> str | None:
+    return None if _installed(module) else f"not installed: pip install 'unrain[{module}]'"
 
 
 def _no_cuda_in_torch() -> str | None:
     import torch
 
     return None if torch.version.cuda else f"torch {torch.__version__} is built without CUDA"
-
-
-def _no_compiler() -> str | None:
-    """torch.compile makes C++ for the CPU: it needs a compiler and Python's headers."""
-    if sys.platform == "win32":
-        return None if shutil.which("cl") else "needs the C++ compiler cl in PATH"
-    if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++", "c++")):
-        return "needs a C++ compiler (g++ or clang++) in PATH"
-    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
-        return "needs Python's headers (python3-dev)"
-    return None
 
 
 def _kernels() -> Any:

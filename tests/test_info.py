@@ -9,17 +9,7 @@ import torch
 
 from unrain.engine import info as module
 
-BACKENDS = {
-    "eager",
-    "native",
-    "compile",
-    "onnxruntime",
-    "openvino",
-    "triton",
-    "cupy",
-    "tensorrt",
-    "tensorrt-rtx",
-}
+BACKENDS = {"eager", "compile", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx", "native", "triton", "cupy"}
 
 
 @pytest.fixture
@@ -84,6 +74,16 @@ def test_processor_is_read_from_its_flags(files):
     files["/proc/cpuinfo"] = "processor : 0\nmodel name : Good CPU\nflags : fpu avx2 fma avx512_bf16\n\nprocessor : 1\n"
     cpu = module._cpu()
     assert cpu["name"] == "Good CPU" and cpu["features"] == ["avx2", "fma", "avx512_bf16"]
+
+
+def test_a_broken_backend_is_a_reason(monkeypatch):
+    from unrain.engine.runtime import backends
+
+    def broken(name):
+        raise OSError("libbroken.so: cannot\nopen")
+
+    monkeypatch.setattr(backends, "backend", broken)
+    assert module.info()["backends"]["openvino"]["reason"] == "OSError: libbroken.so: cannot open"
 
 
 def test_gpus_from_nvidia_smi(monkeypatch):
