@@ -20,12 +20,14 @@ from .onnx_half import Islands, to_half
 from .onnx_ports import clamp_picture, start_sequences, take_frames
 from .onnx_ranges import Range, layers_beyond
 from .pictures import batches
+from .quantise_search import Quantised, quantise
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", "int8")
+CALIBRATION_SIDE = 96  # statistics of a layer settle long before its cost
 
 
 class Exported(NamedTuple):
@@ -33,6 +35,7 @@ class Exported(NamedTuple):
     description: dict  # what the file's metadata say
     islands: Islands | None  # what stayed in fp32, of a half-precision graph
     beyond: list[Range]  # layers whose numbers do not fit into half precision, with the largest met
+    int8: Quantised | None  # which layers are INT8, and which could not be
 
 
 def export_onnx(
@@ -45,19 +48,21 @@ def export_onnx(
     frames: bool = False,
     state: bool = False,
     pictures: Sequence[np.ndarray] | None = None,
+    others: str = "fp16",
 ) -> Exported:
     """Write the network as ONNX, checked.
 
-    precision  "fp32" or "fp16"
+    precision  "fp32", "fp16" or "int8"
     stages     how often a recurrent network runs; its own number when left out
     size       (height, width) to fix; any from 8 x 8 on when left out
     batch      to fix; any when left out
     frames     uint8 [B,H,W,3] in and out in place of float32 [B,3,H,W]
     state      the recurrent state as inputs and outputs, for video
-    pictures   uint8 RGB pictures [H,W,3] that show what a half-precision graph must hold; the bundled ones if left out
+    pictures   uint8 RGB pictures [H,W,3] that show what fp16 and int8 must hold; the bundled ones when left out
+    others     what an int8 graph computes everything else in: "fp16" (for TensorRT) or "fp32" (for CPU runtimes)
     """
     path = Path(path)
-    graph, exported = build_onnx(model, precision, stages, size, batch, frames, state, pictures)
+    graph, exported = build_onnx(model, precision, stages, size, batch, frames, state, pictures, others)
     import_onnx().checker.check_model(graph, full_check=True)
     write(path, graph.SerializeToString())
     return exported._replace(path=path)
@@ -72,22 +77,27 @@ def build_onnx(
     frames: bool,
     state: bool,
     pictures: Sequence[np.ndarray] | None,
+    others: str,
 ) -> tuple[onnx.ModelProto, Exported]:
     """The graph that `export_onnx` writes, and what there is to say about it."""
     from ..engine.runtime.graph import carried_graph, fixed, network_graph
 
-    if precision not in PRECISIONS:
-        raise UnrainError(f"precision must be {' or '.join(PRECISIONS)}, got {precision!r}")
-    _check_sizes(size, batch)
+    _check(precision, others, size, batch, state)
     import_onnx()
     graph = (carried_graph if state else network_graph)(model, stages)
     fields = [port.name.removesuffix("_in") for port in graph.graph.input[1:]]
-    islands, beyond = None, []
-    if precision == "fp16":
+    islands, beyond, int8 = None, [], None
+    half = precision == "fp16" or (precision == "int8" and others == "fp16")
+    if half:
         beyond = layers_beyond(graph, batches(pictures))
+    forced = [layer.node for layer in beyond]
+    if precision == "int8":
+        int8 = quantise(graph, batches(pictures, CALIBRATION_SIDE), forced)
+        graph = int8.graph
+    if half:
         # The hidden state goes into convolutions only; the cell state and the pictures keep fp32 between frames too.
         half_ports = [f"{field}_{end}" for field in fields if field[0] == "h" for end in ("in", "out")]
-        graph, islands = to_half(graph, [layer.node for layer in beyond], half_ports)
+        graph, islands = to_half(graph, forced, half_ports)
     if state:
         start_sequences(graph, tuple(field for field in fields if field in ("image", "rain")))
     clamp_picture(graph)
@@ -104,9 +114,11 @@ def build_onnx(
         batch=batch,
         state=fields,
         fp32_islands=islands._asdict() if islands else {},
+        int8_layers=int8.int8 if int8 else [],
+        kept_from_int8=sorted(int8.kept) if int8 else [],
     )
     note(graph, description)
-    return graph, Exported(Path(), description, islands, beyond)
+    return graph, Exported(Path(), description, islands, beyond, int8)
 
 
 def note(graph: onnx.ModelProto, description: dict) -> None:
@@ -127,7 +139,13 @@ def describe_onnx(graph: onnx.ModelProto, source: str | Path) -> dict:
     return metadata.from_text(text, str(source))
 
 
-def _check_sizes(size: tuple[int, int] | None, batch: int | None) -> None:
+def _check(precision: str, others: str, size: tuple[int, int] | None, batch: int | None, state: bool) -> None:
+    if precision not in PRECISIONS:
+        raise UnrainError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if others not in ("fp16", "fp32"):
+        raise UnrainError(f"the layers that are not int8 compute in fp16 or fp32, not in {others!r}")
+    if precision == "int8" and state:
+        raise UnrainError("int8 with a carried state would need calibration on sequences; export the state in fp16")
     if size is not None and (len(size) != 2 or min(size) < 8):
         raise UnrainError(f"size must be height and width of at least 8 each, got {size}")
     if batch is not None and batch < 1:

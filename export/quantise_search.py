@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..engine.errors import UnrainError
+from .fidelity import RULE, Fidelity, compare
 from .onnx_run import session
 from .quantise import calibrate, convolutions, quantised
-from .verify import RULE, Fidelity, compare
 
 if TYPE_CHECKING:
     import onnx

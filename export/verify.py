@@ -1,92 +1,111 @@
-"""Does an exported network compute the same as the PyTorch one? Real pictures through both, and what differs.
-
-The rule, on pictures of [0, 1] with peak 1, over the worst picture: at least 60 dB in fp32, 50 dB in half precision and
-40 dB in int8, and every number finite.
-"""
+"""`verify`: an exported file run on real pictures, against the PyTorch network in fp32."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..engine.errors import UnrainError
+from .fidelity import RULE, Fidelity, Run, as_frames, compare, reference
+from .files import read_onnx
+from .metadata import require_same_weights
+from .onnx_export import describe_onnx
+from .onnx_run import session
 
 if TYPE_CHECKING:
+    import onnx
     from torch import nn
 
-RULE = {"fp32": 60.0, "fp16": 50.0, "bf16": 50.0, "int8": 40.0}
+# suffix: module here and its function (path, model or None, pictures) -> Fidelity
+WAYS = {
+    ".onnx": ("verify", "verify_onnx"),
+    ".engine": ("tensorrt", "verify_engine"),
+    ".pt2": ("package", "verify_package"),
+}
 
 
-class Fidelity(NamedTuple):
-    """How near an exported network is to the reference, over all pictures."""
-
-    precision: str
-    decibels: float  # of the worst picture; infinite when all are equal
-    largest_code: int  # the largest difference of an 8-bit value
-    not_finite: int  # how many numbers were NaN or infinite
-    pictures: int
-
-    @property
-    def required(self) -> float:
-        return RULE[self.precision]
-
-    @property
-    def passed(self) -> bool:
-        return self.not_finite == 0 and self.decibels >= self.required
-
-    def __str__(self) -> str:
-        verdict = "passed" if self.passed else "FAILED"
-        return (
-            f"{self.precision} {verdict}: {self.decibels:.1f} dB on the worst of {self.pictures} pictures "
-            f"(at least {self.required:.0f}), largest difference {self.largest_code} codes, "
-            f"{self.not_finite} values not finite"
-        )
+def verify(path: str | Path, model: nn.Module | None, pictures: Sequence[np.ndarray]) -> Fidelity:
+    """An exported file, or a server's folder, on float32 [1,3,H,W] pictures; without `model`, the shipped weights."""
+    path = Path(path)
+    if path.is_dir():
+        found = sorted(path.glob("**/1/model.onnx"))
+        if len(found) != 1:
+            raise UnrainError(f"{path} holds {len(found)} exported models; name one file to verify")
+        path = found[0]
+    if not path.is_file():
+        raise UnrainError(f"{path} does not exist")
+    if path.suffix not in WAYS:
+        raise UnrainError(f"{path} is nothing that can be verified; give a file ending in {', '.join(WAYS)}")
+    module, function = WAYS[path.suffix]
+    return getattr(import_module(f".{module}", __package__), function)(path, model, pictures)
 
 
-Run = Callable[[np.ndarray], np.ndarray]  # float32 [1,3,H,W] in [0,1] -> the same
+def verify_onnx(
+    path: Path, model: nn.Module | None, pictures: Sequence[np.ndarray], threads: int | None = None
+) -> Fidelity:
+    """An exported ONNX file against `model`, or against the shipped weights of the network it names."""
+    graph = read_onnx(path)
+    description = describe_onnx(graph, path)
+    if model is None:
+        from ..engine.models import load
+
+        model = load(description["model"])
+    require_same_weights(description, model, str(path))
+    if description.get("precision") not in RULE:
+        raise UnrainError(f"{path} says its precision is {description.get('precision')!r}, which no rule is known for")
+    expected = reference(model, description.get("stages"))
+    takes_frames = graph.graph.input[0].name == "frame"
+    size, batch = description.get("size"), description.get("batch") or 1
+    fitting = [_fitted(picture, size) for picture in pictures]
+    run = _onnx_run(graph, session(graph, threads), batch)
+    return compare(run, as_frames(expected) if takes_frames else expected, fitting, description["precision"])
 
 
-def compare(run: Run, reference: Run, pictures: Sequence[np.ndarray], precision: str) -> Fidelity:
-    """Both functions on every picture (float32 [1,3,H,W] in [0,1]), compared as what is shown: clamped to [0, 1]."""
-    if not pictures:
-        raise UnrainError("there is no picture to verify on")
-    worst, largest, broken = np.inf, 0, 0
-    for picture in pictures:
-        found, expected = run(picture), reference(picture).clip(0, 1)
-        if found.shape != expected.shape:
-            raise UnrainError(f"the exported network gives {list(found.shape)} where {list(expected.shape)} is due")
-        broken += int((~np.isfinite(found)).sum())
-        found = np.nan_to_num(found.astype(np.float64), nan=0.0, posinf=1.0, neginf=0.0).clip(0, 1)
-        error = float(np.mean((found - expected) ** 2))
-        worst = min(worst, np.inf if error == 0 else -10 * np.log10(error))
-        codes = np.rint(found * 255) - np.rint(expected * 255)
-        largest = max(largest, int(np.abs(codes).max()))
-    return Fidelity(precision, float(worst), largest, broken, len(pictures))
+def _onnx_run(graph: onnx.ModelProto, run: Any, batch: int) -> Run:
+    """The file as a function of one picture, whatever its ports are; a state starts afresh for each."""
+    takes_frames = graph.graph.input[0].name == "frame"
+
+    def call(picture: np.ndarray) -> np.ndarray:
+        picture = np.repeat(picture, batch, axis=0)
+        inputs = fresh_inputs(graph, picture)
+        derained = run.run(["derained"], inputs)[0][:1]
+        return (derained.transpose(0, 3, 1, 2) / np.float32(255)) if takes_frames else derained
+
+    return call
 
 
-def reference(model: nn.Module, stages: int | None = None) -> Run:
-    """The PyTorch network in fp32 on the CPU."""
-    import torch
+def fresh_inputs(graph: onnx.ModelProto, picture: np.ndarray) -> dict[str, np.ndarray]:
+    """The inputs of an exported file for the first picture of a sequence: any state, and "start" at 1."""
+    from onnx import helper
 
-    from ..engine.runtime.backends.eager import Eager
+    batch, _, height, width = picture.shape
+    inputs = {}
+    for port in graph.graph.input:
+        kind = port.type.tensor_type
+        if port.name == "frame":
+            inputs["frame"] = np.rint(picture.transpose(0, 2, 3, 1) * 255).astype(np.uint8)
+        elif port.name == "image":
+            inputs["image"] = picture
+        elif port.name == "start":
+            inputs["start"] = np.ones((batch, 1), np.float32)
+        else:
+            channels = kind.shape.dim[1].dim_value
+            dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
+            inputs[port.name] = np.full((batch, channels, height, width), np.nan, dtype)
+    return inputs
 
-    model = _with_stages(model, stages)
-    runner = Eager(model, "fp32", torch.device("cpu"))
-    return lambda picture: runner.run(torch.from_numpy(picture)).numpy()
 
-
-def as_frames(run: Run) -> Run:
-    """What a camera sees of it: values rounded to the nearest 8-bit code."""
-    return lambda picture: (np.rint(run(picture).clip(0, 1) * 255) / 255).astype(np.float32)
-
-
-def _with_stages(model: nn.Module, stages: int | None) -> nn.Module:
-    if stages is None or stages == getattr(model, "stages", None):
-        return model
-    from copy import deepcopy
-
-    model = deepcopy(model)
-    model.stages = stages
-    return model
+def _fitted(picture: np.ndarray, size: Sequence[int] | None) -> np.ndarray:
+    """The picture at the one size the file takes: cut, or mirrored where it is too small."""
+    if size is None:
+        return picture
+    height, width = size
+    rows, columns = (
+        np.resize(np.r_[0:side, side - 2 : 0 : -1], wanted)
+        for side, wanted in zip(picture.shape[2:], (height, width), strict=True)
+    )
+    return np.ascontiguousarray(picture[:, :, rows][:, :, :, columns])
