@@ -1,9 +1,10 @@
-"""`Engine`: a network, and the way to run it."""
+"""`Engine`: a network, and the fastest way to run it that keeps to its reference."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from ...kernels import frame_to_tensor, tensor_to_frame
 from ..errors import UnrainError
 from ..models import load
 from ..models.sizing import check_images
-from .backends import PRECISIONS, Runner, Step, backend
+from . import tiling
+from .backends import Runner, Step
+from .explanation import Explanation
+from .selection import Selection
 
 
 @contextmanager
@@ -37,12 +41,18 @@ def limited_to(threads: int | None) -> Iterator[None]:
 class Engine:
     """Takes rain out of pictures: `engine(x)`.
 
-    model      a name (its shipped weights are loaded), a file of weights, or a network
-    backend    "auto", or one of `unrain.engine.runtime.backends.BACKENDS`
-    precision  "auto", "fp32", "bf16", "fp16" or "int8"
-    device     where to compute; None takes the first GPU where there is one
-    threads    how many CPU threads to use, None for what PyTorch uses
-    stages     how often a recurrent network runs, None for its own number
+    model        a name (its shipped weights are loaded), a file of weights, or a network
+    backend      "auto", or one of `unrain.engine.runtime.backends.BACKENDS`
+    precision    "auto" (what keeps 50 dB to the reference), "fp32", "bf16", "fp16" or "int8" (40 dB)
+    device       where to compute; None takes the first GPU where there is one
+    threads      how many CPU threads to use, None for what PyTorch uses
+    tile         "auto" cuts pictures that would not fit into `max_memory`, a number cuts into tiles of that many pixels
+                 a side, None never cuts
+    max_memory   bytes for one run beside the weights and the picture itself, 1 GiB if left out
+    stages       how often a recurrent network runs, None for its own number
+    calibration  folder of rainy pictures that int8 learns its ranges from, None for bundled ones
+
+    "auto" is decided with the first picture of a size class, by a short trial that is kept on disk (UNRAIN_CACHE).
     """
 
     def __init__(
@@ -52,13 +62,23 @@ class Engine:
         precision: str = "auto",
         device: torch.device | str | None = None,
         threads: int | None = None,
+        tile: int | str | None = "auto",
+        max_memory: int | None = None,
         stages: int | None = None,
+        calibration: Path | str | None = None,
     ) -> None:
+        if threads is not None and threads < 1:
+            raise UnrainError(f"threads must be at least 1, got {threads}")
+        if not (tile is None or tile == "auto" or (isinstance(tile, int) and tile >= tiling.SMALLEST)):
+            raise UnrainError(f"tile must be 'auto', None or at least {tiling.SMALLEST} pixels, got {tile!r}")
         model = model if isinstance(model, nn.Module) else load(model)
+        self.model = _with_stages(model, stages)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.threads = threads
-        self.stages = getattr(model, "stages", None)
-        self._runner = self._choose(model, backend, precision)
+        self.threads, self.tile, self.max_memory = threads, tile, max_memory
+        self.stages = getattr(self.model, "stages", None)
+        self._plan: tiling.Plan | None = None
+        with limited_to(threads):
+            self._selection = Selection(self.model, backend, precision, self.device, threads, calibration)
 
     def __call__(self, x: Tensor | np.ndarray) -> Tensor | np.ndarray:
         """float [B,3,H,W] in [0,1] -> the same; uint8 numpy RGB [H,W,3] -> the same."""
@@ -66,11 +86,12 @@ class Engine:
             return self._frame(x)
         check_images(x)
         with limited_to(self.threads):
-            return self._runner.run(x.to(self.device, torch.float32)).clamp(0, 1).to(x.device, x.dtype)
+            return self._whole_or_tiles(x).clamp(0, 1).to(x.device, x.dtype)
 
     def steps(self, x: Tensor, state: Any = None, image: Tensor | None = None) -> Iterator[Step]:
-        """The pictures of a recurrent network one stage after the other: see `backends.Runner.steps`."""
-        steps = self._runner.steps(x, state, image)
+        """The pictures of a recurrent network one stage after the other: see `backends.Runner.steps`. Never tiled."""
+        with limited_to(self.threads):
+            steps = self._runner(x).steps(x, state, image)
         while True:
             with limited_to(self.threads):
                 step = next(steps, None)
@@ -78,26 +99,61 @@ class Engine:
                 return
             yield step
 
+    def explain(self) -> Explanation:
+        """Which backend, precision and tiling run, what was measured, and why the others were not taken."""
+        chosen = self._selection.latest
+        plan = self._plan
+        notes = [*self._selection.notes, *([plan.note] if plan is not None and plan.note else [])]
+        return Explanation(
+            model=getattr(self.model, "name", type(self.model).__name__),
+            device=str(self.device),
+            threads=self.threads or torch.get_num_threads(),
+            backend=chosen.backend if chosen else None,
+            precision=chosen.precision if chosen else None,
+            fidelity_db=chosen.decibels if chosen else None,
+            milliseconds=chosen.milliseconds if chosen else None,
+            trial_pixels=chosen.trial_pixels if chosen else None,
+            tile=plan.tile if plan else None,
+            halo=plan.halo if plan and plan.tile is not None else None,
+            notes=notes,
+            others={**self._selection.others, **(chosen.others if chosen else {})},
+        )
+
+    def _runner(self, x: Tensor) -> Runner:
+        return self._selection.for_size(*x.shape[-2:]).runner
+
+    def _whole_or_tiles(self, x: Tensor) -> Tensor:
+        """Not clamped; float32 on the engine's device, or where x is if it was cut into tiles."""
+        height, width = x.shape[-2:]
+        plan = self._plan = tiling.plan(self.model, height, width, self.tile, self.max_memory)
+        if plan.tile is None:
+            x = x.to(self.device, torch.float32)
+            return self._runner(x).run(x)
+        out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
+        for window in tiling.windows(height, width, plan.tile, plan.halo):
+            for b in range(x.shape[0]):
+                part = x[b : b + 1, :, window.rows, window.columns].to(self.device, torch.float32).contiguous()
+                kept = self._runner(part).run(part)[(..., *window.kept)]
+                out[(slice(b, b + 1), slice(None), *window.place)] = kept.to(out.device)
+        return out
+
     def _frame(self, frame: np.ndarray) -> np.ndarray:
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
             raise UnrainError(f"expected a uint8 RGB picture [H, W, 3], got {frame.dtype} of shape {list(frame.shape)}")
         with limited_to(self.threads):
             x = frame_to_tensor(frame, device=self.device)
             check_images(x)
-            return tensor_to_frame(self._runner.run(x)).cpu().numpy()
+            return tensor_to_frame(self._whole_or_tiles(x)).cpu().numpy()
 
-    def _choose(self, model: nn.Module, name: str, precision: str) -> Runner:
-        if precision != "auto" and precision not in PRECISIONS:
-            raise UnrainError(f"precision must be auto, {', '.join(PRECISIONS)}; got {precision!r}")
-        module = backend("eager" if name == "auto" else name)
-        precision = "fp32" if precision == "auto" else precision
-        reason = module.available(self.device) or module.can_run(model, precision, self.device)
-        if reason is not None:
-            raise UnrainError(f"the {name} backend cannot run this in {precision}: {reason}")
-        self._explanation = f"{name}, {precision}, on {self.device}"
-        with limited_to(self.threads):
-            return module.make(model, precision, self.device, self.threads)
 
-    def explain(self) -> str:
-        """Which backend and precision run, and why."""
-        return self._explanation
+def _with_stages(model: nn.Module, stages: int | None) -> nn.Module:
+    """The network, or, for another number of stages, a copy that shares its weights."""
+    if stages is None:
+        return model
+    if getattr(model, "stages", None) is None:
+        raise UnrainError(f"{getattr(model, 'name', type(model).__name__)} has no stages; leave their number out")
+    if stages < 1:
+        raise UnrainError(f"stages must be at least 1, got {stages}")
+    model = copy(model)
+    model.stages = stages
+    return model

@@ -1,0 +1,77 @@
+"""How far a faster way may be from the fp32 reference, and the pictures it is tried on."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import UnrainError
+from ..images import read_image
+
+LIMITS = {"fp32": 60.0, "bf16": 50.0, "fp16": 50.0, "int8": 40.0}  # dB, against the reference on real pictures
+_BUNDLED = Path(__file__).resolve().parent.parent / "demo"
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+
+def decibels(output: Tensor, reference: Tensor) -> float:
+    """PSNR of the picture that comes out, in [0,1]. Where both are NaN they agree; where one is, they do not."""
+    output, reference = output.clamp(0, 1).double(), reference.clamp(0, 1).double()
+    both = output.isnan() & reference.isnan()
+    error = (output - reference).masked_fill(both, 0).square().mean()
+    if error.isnan():
+        return 0.0
+    return float("inf") if error == 0 else float(-10 * torch.log10(error))
+
+
+@cache
+def sample(height: int, width: int) -> Tensor:
+    """A bundled picture in synthetic rain, [1,3,H,W] in [0,1]; a small one is mirrored until it is large enough."""
+    return _fitted(_rained(read_image(_BUNDLED / "chelsea.png"), seed=0), height, width)
+
+
+def calibration_pictures(folder: Path | str | None, count: int = 24, size: int = 128) -> list[Tensor]:
+    """What int8 learns its ranges from: crops of the pictures in `folder`, or of the bundled ones in synthetic rain."""
+    if folder is None:
+        pictures = [
+            _rained(read_image(path), seed) for seed, path in enumerate(sorted(_BUNDLED.iterdir())) if _is_picture(path)
+        ]
+    else:
+        files = sorted(path for path in Path(folder).rglob("*") if _is_picture(path))
+        if not files:
+            raise UnrainError(f"no pictures to calibrate with in {folder}")
+        pictures = [read_image(path) for path in files[:: -(-len(files) // count)]]
+    random = np.random.default_rng(0)
+    crops = []
+    for number in range(count):
+        picture = pictures[number % len(pictures)]
+        top, left = (int(random.integers(0, max(side - size, 0) + 1)) for side in picture.shape[:2])
+        crops.append(_fitted(picture[top : top + size, left : left + size], size, size))
+    return crops
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in _SUFFIXES
+
+
+def _fitted(picture: np.ndarray, height: int, width: int) -> Tensor:
+    """Its top left corner as [1,3,height,width], mirrored where it ends."""
+    rows, columns = (_mirrored(wanted, side) for wanted, side in zip((height, width), picture.shape[:2], strict=True))
+    return torch.from_numpy(np.ascontiguousarray(picture[rows][:, columns])).permute(2, 0, 1)[None].float().div_(255)
+
+
+def _mirrored(wanted: int, side: int) -> np.ndarray:
+    ramp = np.arange(wanted) % (2 * side)
+    return np.minimum(ramp, 2 * side - 1 - ramp)
+
+
+def _rained(picture: np.ndarray, seed: int) -> np.ndarray:
+    """Bright slanted streaks, enough to drive a network as rain does; training has the real generator."""
+    random = np.random.default_rng(seed)
+    height, width = picture.shape[:2]
+    drops = random.random((height, width)) * (random.random((height, width)) > 0.995)
+    streaks = sum(np.roll(drops, (step, step // 3), (0, 1)) for step in range(16))
+    return np.clip(picture + 140.0 * np.minimum(streaks, 1)[..., None], 0, 255).astype(np.uint8)

@@ -1,0 +1,190 @@
+"""Which Runner an Engine uses: makes them, proves them faithful, and races them where the choice is free."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import UnrainError
+from . import fidelity, trial
+from .backends import BACKENDS, PRECISIONS, Runner, backend, eager
+from .candidates import Candidate, candidates
+from .identity import model_hash
+
+log = logging.getLogger("unrain.runtime")
+
+_CHECKED = 128  # pixels a side of the picture that fidelity is checked on
+_AUTO = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}  # the precisions that keep 50 dB
+
+
+class Chosen:
+    """A runner and what is known about it."""
+
+    def __init__(self, each: Candidate, runner: Runner, decibels: float | None) -> None:
+        self.backend, self.precision, self.runner, self.decibels = each.backend, each.precision, runner, decibels
+        self.milliseconds: float | None = None
+        self.trial_pixels: int | None = None
+        self.others: dict[str, str] = {}
+        self.notes: list[str] = []
+
+
+class Selection:
+    """`for_size` gives the runner for a picture size; a choice that is not free is made at once."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        name: str,
+        precision: str,
+        device: torch.device,
+        threads: int | None,
+        calibration: Path | str | None = None,
+    ) -> None:
+        if name != "auto" and name not in BACKENDS:
+            raise UnrainError(f"backend must be auto, {', '.join(BACKENDS)}; got {name!r}")
+        if precision != "auto" and precision not in PRECISIONS:
+            raise UnrainError(f"precision must be auto, {', '.join(PRECISIONS)}; got {precision!r}")
+        self.model, self.name, self.precision = model, name, precision
+        self.device, self.threads, self.calibration = device, threads, calibration
+        self.known = candidates(model, device)
+        self.notes: list[str] = []
+        self.others = {str(each): each.reason for each in self.known if each.reason is not None}
+        self._made: dict[str, Runner | str] = {}
+        self._decibels: dict[str, float] = {}
+        self._chosen: dict[int, Chosen] = {}
+        self._reference: torch.Tensor | None = None
+        self.fixed = self._fixed()
+
+    def for_size(self, height: int, width: int) -> Chosen:
+        if self.fixed is not None:
+            return self.fixed
+        side = trial.bucket(height, width)
+        if side not in self._chosen:
+            self._chosen[side] = self._raced(side)
+            taken = f"{self._chosen[side].backend} {self._chosen[side].precision}"
+            self._made = {name: made for name, made in self._made.items() if isinstance(made, str) or name == taken}
+        return self._chosen[side]
+
+    @property
+    def latest(self) -> Chosen | None:
+        return self.fixed or (list(self._chosen.values())[-1] if self._chosen else None)
+
+    def _fixed(self) -> Chosen | None:
+        """The choice where only one way is left: a named backend and precision, or the reference."""
+        if self.name == "auto":
+            return None
+        wanted = ("fp32",) if self.precision == "auto" and self.name == "eager" else (self.precision,)
+        if wanted == ("auto",):
+            if not any(each.reason is None for each in self._allowed()):
+                raise UnrainError(f"the {self.name} backend cannot run this: {self._allowed()[0].reason}")
+            return None
+        each = self._find(self.name, wanted[0])
+        if each.reason is not None:
+            raise UnrainError(f"the {self.name} backend cannot run this in {each.precision}: {each.reason}")
+        runner = self._make(each)
+        for lower in self._milder(each.precision):
+            if not isinstance(runner, str):
+                break
+            self._fall_back(each, runner, lower)
+            each = self._find(self.name, lower)
+            runner = each.reason if each.reason is not None else self._make(each)
+        if isinstance(runner, str):
+            raise UnrainError(f"the {self.name} backend cannot run this in {each.precision}: {runner}")
+        return Chosen(each, runner, self._decibels.get(str(each)))
+
+    def _raced(self, side: int) -> Chosen:
+        allowed = self._allowed()
+        key = trial.question(model_hash(self.model), side, self.device, self._threads(), (self.name, self.precision))
+        result = trial.stored(key, allowed)
+        runner: Any = None
+        if result is not None:
+            runner = self._make(next(each for each in allowed if str(each) == result.winner))
+        if result is None or isinstance(runner, str):
+            picture = fidelity.sample(side, side).to(self.device)
+            result, runner = trial.race(allowed, self._make, picture, key)
+        if not result.winner:
+            return self._raced_at_milder(side, result)
+        chosen = Chosen(next(each for each in allowed if str(each) == result.winner), runner, None)
+        chosen.decibels = self._decibels.get(result.winner)
+        chosen.milliseconds = result.milliseconds.get(result.winner)
+        chosen.trial_pixels = side if chosen.milliseconds is not None else None
+        chosen.others = {**self.others, **result.notes}
+        return chosen
+
+    def _raced_at_milder(self, side: int, result: trial.Result) -> Chosen:
+        """Nothing could run at the precision that was asked for: say so, and take the next milder one."""
+        before = self.precision
+        refused = [f"{name}: {reason}" for name, reason in result.notes.items() if name in self._decibels]
+        reasons = "; ".join(refused) or f"no backend here offers it on {self.device.type}"
+        milder = {"int8": "auto", "bf16": "fp32", "fp16": "fp32"}.get(before)
+        if milder is None:
+            raise UnrainError(f"no backend can run this network in {before}: {reasons}")
+        self._say(f"{before} is not to be had, {milder} is taken ({reasons})")
+        self.others.update(result.notes)
+        self.precision = milder
+        return self._raced(side)
+
+    def _allowed(self) -> list[Candidate]:
+        precisions = _AUTO.get(self.device.type, ("fp32",)) if self.precision == "auto" else (self.precision,)
+        return [
+            each
+            for each in self.known
+            if each.precision in precisions and (self.name == "auto" or each.backend == self.name)
+        ]
+
+    def _find(self, name: str, precision: str) -> Candidate:
+        for each in self.known:
+            if (each.backend, each.precision) == (name, precision):
+                return each
+        offered = ", ".join(backend(name).PRECISIONS)
+        return Candidate(name, precision, f"it computes in {offered}")
+
+    def _milder(self, precision: str) -> tuple[str, ...]:
+        offered = backend(self.name).PRECISIONS
+        order = {"int8": ("bf16", "fp32"), "bf16": ("fp32",), "fp16": ("fp32",)}.get(precision, ())
+        return tuple(each for each in order if each in offered)
+
+    def _fall_back(self, each: Candidate, reason: str, lower: str) -> None:
+        self.others[str(each)] = reason
+        self._say(f"{each} was refused, {lower} is taken: {reason}")
+
+    def _say(self, text: str) -> None:
+        log.warning(text)
+        self.notes.append(text)
+
+    def _make(self, each: Candidate) -> Runner | str:
+        """The runner if its output is close enough to the reference, else the reason why not."""
+        name = str(each)
+        if name not in self._made:
+            try:
+                self._made[name] = self._proved(each)
+            except UnrainError as error:
+                self._made[name] = str(error)
+            except Exception as error:  # a backend's own failure must leave the others to run
+                log.debug("%s failed", name, exc_info=True)
+                self._made[name] = f"it failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return self._made[name]
+
+    def _proved(self, each: Candidate) -> Runner | str:
+        extra = {}
+        if each.precision == "int8":
+            extra["pictures"] = fidelity.calibration_pictures(self.calibration)
+        runner = backend(each.backend).make(self.model, each.precision, self.device, self.threads, **extra)
+        if (each.backend, each.precision) == ("eager", "fp32"):
+            return runner
+        picture = fidelity.sample(_CHECKED, _CHECKED).to(self.device)
+        if self._reference is None:
+            reference = eager.make(self.model, "fp32", self.device, self.threads)
+            self._reference = reference.run(picture).clone()
+        decibels = self._decibels[str(each)] = fidelity.decibels(runner.run(picture), self._reference)
+        limit = fidelity.LIMITS[each.precision]
+        if decibels < limit:
+            return f"{decibels:.1f} dB to the fp32 reference, {limit:g} are needed"
+        return runner
+
+    def _threads(self) -> int:
+        return self.threads or torch.get_num_threads()

@@ -1,0 +1,97 @@
+"""Large pictures in tiles with a halo, in bounded memory.
+
+All windows of a picture have one size, so that a backend prepares itself once. A window that would stick out is moved
+inside; what is kept of a window lies at least `halo` away from every edge of it that is not an edge of the picture.
+
+SRN and BRN see 13 pixels further with every stage (78 for SRN's T = 6), but what comes from far weighs little:
+`HALOS` are what the largest difference at a seam was measured for, below 1/255 on real pictures with trained weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from torch import nn
+
+from ..errors import UnrainError
+
+ALIGNMENT = 16  # windows start at multiples of it: every pyramid of ours then has its levels at the same places
+MEMORY = 1 << 30  # bytes a run may use beside the weights, if nothing else is asked for
+SMALLEST = 64
+
+HALOS = {"SRN": 32, "BRN": 32, "Stagewise": 64, "MSPFN": 64, "MLMCN": 64, "Timelapse": 48}
+_OTHER_HALO = 64
+# Peak bytes per pixel, measured: by network, then by what holds the activations.
+_BYTES = {"SRN": 2600, "BRN": 3600, "Stagewise": 1300, "MSPFN": 5200, "MLMCN": 4600, "Timelapse": 2400}
+_OTHER_BYTES = 6000
+_SEES_ALL = {
+    "MSPFN": "its channel attention averages over the whole picture, and over each tile instead where there are tiles",
+    "Timelapse": "its instance norm averages over the whole picture, and over each tile instead where there are tiles",
+}
+
+
+class Window(NamedTuple):
+    """One tile: what is computed, and where its kept part lies in the window and in the picture."""
+
+    rows: slice
+    columns: slice
+    kept: tuple[slice, slice]  # in the window
+    place: tuple[slice, slice]  # in the picture
+
+
+class Plan(NamedTuple):
+    tile: int | None  # None: the whole picture at once
+    halo: int
+    note: str | None
+
+
+def plan(model: nn.Module, height: int, width: int, tile: int | str | None, max_memory: int | None) -> Plan:
+    """How a picture of this size is cut: not at all where it fits."""
+    kind = type(model).__name__
+    halo = HALOS.get(kind, _OTHER_HALO)
+    if tile is None:
+        return Plan(None, halo, None)
+    bytes_each = _BYTES.get(kind, _OTHER_BYTES)
+    limit = MEMORY if max_memory is None else max_memory
+    if tile == "auto":
+        if height * width * bytes_each <= limit:
+            return Plan(None, halo, None)
+        side = int((limit / bytes_each) ** 0.5) // ALIGNMENT * ALIGNMENT
+        tile = side - 2 * halo
+        if tile < SMALLEST:
+            needed = (SMALLEST + 2 * halo) ** 2 * bytes_each
+            raise UnrainError(f"max_memory of {limit} bytes is too little for a tile; it takes {needed}")
+    elif height <= tile and width <= tile:
+        return Plan(None, halo, None)
+    return Plan(int(tile), halo, f"tiles: {_SEES_ALL[kind]}" if kind in _SEES_ALL else None)
+
+
+def windows(height: int, width: int, tile: int, halo: int) -> Iterator[Window]:
+    """The tiles of a picture, row by row."""
+    for top, rows, kept_rows, place_rows in _cuts(height, tile, halo):
+        for left, columns, kept_columns, place_columns in _cuts(width, tile, halo):
+            yield Window(
+                slice(top, top + rows),
+                slice(left, left + columns),
+                (kept_rows, kept_columns),
+                (place_rows, place_columns),
+            )
+
+
+def _cuts(side: int, tile: int, halo: int) -> Iterator[tuple[int, int, slice, slice]]:
+    """Along one side: the window's start and length, the kept part in it, and its place in the picture."""
+    window = -(-(tile + 2 * halo) // ALIGNMENT) * ALIGNMENT
+    if window >= side:
+        yield 0, side, slice(0, side), slice(0, side)
+        return
+    done = 0
+    while done < side:
+        start = max(0, (done - halo) // ALIGNMENT * ALIGNMENT)
+        last = start + window >= side
+        if last:  # moved inside; the start stays aligned, so the last window may be a little shorter than the rest
+            start = -(-(side - window) // ALIGNMENT) * ALIGNMENT
+        length = min(window, side - start)
+        stop = side if last else start + window - halo
+        yield start, length, slice(done - start, stop - start), slice(done, stop)
+        done = stop

@@ -1,0 +1,144 @@
+"""A short race between the ways of running one network at one size; the result is kept on disk."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import cache
+from .backends import Runner
+from .candidates import TRIAL_ORDER, Candidate
+
+SECONDS = 30.0  # UNRAIN_TRIAL_SECONDS; at 0 nothing is timed, and fp32 is preferred: less precision has to be faster
+ROUNDS = 5
+_HOPELESS = 2.0  # times the best: one run is enough to know
+_PACKAGES = ("torch", "openvino", "nncf", "onnxruntime", "triton", "tensorrt", "tensorrt_rtx")
+
+
+class Result(NamedTuple):
+    """The winner, every time measured in ms, and why the others lost or were not tried."""
+
+    winner: str
+    milliseconds: dict[str, float]
+    notes: dict[str, str]
+
+
+Make = Callable[[Candidate], Runner | str]  # the runner once it has proved faithful, or why not
+
+
+def bucket(height: int, width: int) -> int:
+    """Pictures up to this many pixels a side (if they were square) share a trial: 64, 128, 256, 512."""
+    side = 64
+    while side < 512 and side * side < height * width:
+        side *= 2
+    return side
+
+
+def question(model_hash: str, side: int, device: torch.device, threads: int, asked: tuple[str, str]) -> str:
+    """The key of a trial: all that its outcome depends on."""
+    return cache.key_of(
+        model=model_hash, side=side, device=_device_name(device), threads=threads, asked=asked, packages=_versions()
+    )
+
+
+def stored(key: str, known: list[Candidate]) -> Result | None:
+    """An earlier result, if it is whole and its winner can still run."""
+    found = cache.read("trial", key)
+    try:
+        result = Result(**found) if found else None
+        names = {str(each) for each in known if each.reason is None}
+        return result if result is not None and result.winner in names and dict(result.milliseconds) else None
+    except (TypeError, ValueError):
+        return None
+
+
+def race(known: list[Candidate], make: Make, picture: Tensor, key: str) -> tuple[Result, Runner | None]:
+    """Times what can run on `picture`, best of a few rounds each in turn, until the time is up.
+
+    Where nothing can run, the winner is "" and the runner None.
+    """
+    seconds = float(os.environ.get("UNRAIN_TRIAL_SECONDS", SECONDS))
+    begin = time.perf_counter()
+    runners: dict[str, Runner] = {}
+    times: dict[str, float] = {}
+    notes = {str(each): each.reason for each in known if each.reason is not None}
+    order = sorted((each for each in known if each.reason is None), key=lambda each: _first_try(each, seconds > 0))
+    for each in order:
+        name = str(each)
+        if each.backend == "compile" and f"fused {each.precision}" in runners:
+            notes[name] = "not tried, the fused path is the same convolutions with less between them"
+            continue
+        if runners and time.perf_counter() - begin >= seconds:
+            notes[name] = f"not tried, the trial's {seconds:g} s were up"
+            continue
+        made = make(each)
+        if isinstance(made, str):
+            notes[name] = made
+            continue
+        runners[name] = made
+        if seconds > 0:
+            timed(made, picture)
+            times[name] = timed(made, picture)
+    if not runners:
+        return Result("", {}, notes), None
+    if not times:
+        winner = next(iter(runners))
+        return Result(winner, {}, notes), runners[winner]
+    close = [name for name in runners if times[name] <= _HOPELESS * min(times.values())]
+    for _ in range(ROUNDS):
+        if len(close) < 2 or time.perf_counter() - begin >= 1.5 * seconds:
+            break
+        for name in close:
+            times[name] = min(times[name], timed(runners[name], picture))
+    winner = min(times, key=lambda name: times[name])
+    for name, value in times.items():
+        if name != winner:
+            notes[name] = f"{value:.1f} ms, {value / times[winner]:.2f} times the {times[winner]:.1f} ms of {winner}"
+    result = Result(winner, times, notes)
+    cache.write("trial", key, result._asdict())
+    return result, runners[winner]
+
+
+def timed(runner: Runner, picture: Tensor) -> float:
+    """Milliseconds of one run."""
+    begin = time.perf_counter()
+    runner.run(picture)
+    if picture.device.type == "cuda":
+        torch.cuda.synchronize(picture.device)
+    return (time.perf_counter() - begin) * 1e3
+
+
+def _first_try(each: Candidate, timed: bool) -> tuple[int, ...]:
+    """Quick to build before slow to build; then, where there is time, the fast precisions before fp32."""
+    backend, exact = TRIAL_ORDER.index(each.backend), each.precision == "fp32"
+    return (backend, exact) if timed else (not exact, backend)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {_processor()}"
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            kept = [line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))]
+    except OSError:
+        return platform.processor()
+    return cache.key_of(cpu=sorted(set(kept)))
+
+
+def _versions() -> dict[str, Any]:
+    found = {}
+    for package in (*_PACKAGES, "unrain"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
