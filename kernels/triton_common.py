@@ -79,7 +79,7 @@ def sum_rows_kernel(source_ptr, out_ptr, rows, columns, divisor, ROWS: tl.conste
 
 
 def sum_rows(source: torch.Tensor, out: torch.Tensor, divisor: float = 1.0) -> None:
-    """The second pass of a reduction: out = sum over the rows of a float32 [rows, columns] / divisor, in fixed order."""
+    """The second pass of a reduction: out = sum of the rows of a float32 [rows, columns] / divisor, in fixed order."""
     rows, columns = source.shape
     blocks = sum_rows_blocks(columns)
     grid = (triton.cdiv(columns, blocks["COLUMNS"]),)

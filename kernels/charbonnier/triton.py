@@ -53,10 +53,7 @@ def charbonnier_backward(
     grad_ptr, pred_ptr, target_ptr, d_pred_ptr, count, eps_squared, divisor, REDUCE: tl.constexpr, BLOCK: tl.constexpr
 ):
     at, inside, difference = _difference(pred_ptr, target_ptr, count, BLOCK)
-    if REDUCE:
-        grad = tl.load(grad_ptr).to(tl.float32)
-    else:
-        grad = tl.load(grad_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    grad = tl.load(grad_ptr if REDUCE else grad_ptr + at, mask=None if REDUCE else inside).to(tl.float32)
     length = tl.sqrt_rn(difference * difference + tl.cast(eps_squared, tl.float32))
     slope = tl.div_rn(tl.div_rn(difference, length), tl.cast(divisor, tl.float32)) * grad
     tl.store(d_pred_ptr + at, slope.to(d_pred_ptr.dtype.element_ty), mask=inside)
