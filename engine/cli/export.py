@@ -1,0 +1,140 @@
+"""`unrain export`: a network for where no Python is, checked before it leaves."""
+
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import UnrainError
+from .console import complain, print_json
+from .wiper import DEFAULT_MODEL, load_model
+
+if TYPE_CHECKING:
+    from ...export.fidelity import Fidelity
+
+
+def command(
+    name: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="A model of `unrain models`, or a weights file.")
+    ] = None,
+    to: Annotated[
+        str, typer.Option("--to", help="onnx, int8, server, tensorrt, tensorrt-rtx, kernels or package.")
+    ] = "onnx",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The file, or the folder, to write.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option("-w", "--weights", help="Weights in place of the shipped ones.")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option("--precision", help="fp32, fp16 or int8; auto is what suits the target.")
+    ] = "auto",
+    stages: Annotated[
+        int | None, typer.Option("--stages", "-T", min=1, max=100, help="How often a recurrent model runs.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="HxW", help="The only size it takes; any when left out.")
+    ] = None,
+    smallest: Annotated[
+        str | None, typer.Option("--min-size", metavar="HxW", help="The smallest size of an engine.")
+    ] = None,
+    largest: Annotated[
+        str | None, typer.Option("--max-size", metavar="HxW", help="The largest size of an engine.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="The only batch size it takes.")] = None,
+    frames: Annotated[bool, typer.Option("--frames", help="Take and give 8-bit frames [B, H, W, 3].")] = False,
+    state: Annotated[bool, typer.Option("--state", help="The recurrent state as inputs and outputs.")] = False,
+    others: Annotated[
+        str, typer.Option("--others", help="What an int8 graph computes all else in: fp16 (TensorRT) or fp32 (CPU).")
+    ] = "fp16",
+    repository_name: Annotated[str | None, typer.Option("--name", help="The model's name in the server.")] = None,
+    largest_batch: Annotated[int, typer.Option("--largest-batch", min=1, help="Of the server.")] = 8,
+    arch: Annotated[str, typer.Option("--arch", help="GPUs to compile kernels for: sm_87,sm_90,...")] = "",
+    target: Annotated[
+        str | None, typer.Option("--target", help="The GPUs of an engine: SM75, SM80, SM86, SM89, SM120.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="A folder of real pictures; rain on bundled ones when left out.")
+    ] = None,
+    verify: Annotated[
+        Path | None, typer.Option("--verify", metavar="FILE", help="Verify this exported file, and export nothing.")
+    ] = None,
+    unchecked: Annotated[bool, typer.Option("--unchecked", help="Do not verify what was exported.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Export a model, then run the exported file on real pictures and compare it with the fp32 network.
+
+    What is below 60 dB in fp32, 50 dB in fp16 or 40 dB in int8 on any picture, or gives a value that is no number, is
+    put aside as FILE.rejected, and the exit code is 1.
+    """
+    # `export` is the floor above this one. Only this line of the command line reaches up, when it is called.
+    from ...export.pictures import batches, pictures_in
+    from ...export.targets import Options, export, reject
+    from ...export.targets import target as find_target
+    from ...export.verify import verify as verify_file
+
+    chosen = find_target(to)
+    pictures = pictures_in(images)
+    if verify is not None:
+        # A weights file says itself which network it is, and so does the exported one.
+        model = load_model(name or str(weights), weights if name else None) if name or weights else None
+        fidelity = verify_file(verify, model, batches(pictures))
+        _report({"file": str(verify), "verified": _as_json(fidelity)}, [str(fidelity)], as_json)
+        raise typer.Exit(0 if fidelity.passed else 1)
+    model = None
+    if to != "kernels":
+        model = load_model(name or DEFAULT_MODEL, weights)
+    if output is None:
+        raise UnrainError(f"say where to write: -o FILE{chosen.suffix}" if chosen.suffix else "say where: -o FOLDER")
+    if chosen.suffix and output.suffix != chosen.suffix:
+        raise UnrainError(f"{output} must end in {chosen.suffix}")
+    options = Options(
+        precision=chosen.precision if precision == "auto" else precision,
+        stages=stages,
+        size=_size(size, "--size"),
+        smallest=_size(smallest, "--min-size"),
+        largest=_size(largest, "--max-size"),
+        batch=batch,
+        frames=frames,
+        state=state,
+        others=others,
+        name=repository_name,
+        largest_batch=largest_batch,
+        arch=tuple(part for part in arch.split(",") if part),
+        target=target,
+        pictures=pictures,
+    )
+    outcome = export(model, to, output, options)
+    lines = [*(f"{path}, {path.stat().st_size:,} bytes" for path in outcome.files), *outcome.notes]
+    answer = {"files": [str(path) for path in outcome.files], "details": outcome.details, "notes": outcome.notes}
+    if unchecked or outcome.verify is None or model is None:
+        _report(answer, lines, as_json)
+        return
+    fidelity = verify_file(outcome.verify, model, batches(pictures))
+    _report({**answer, "verified": _as_json(fidelity)}, [*lines, str(fidelity)], as_json)
+    if not fidelity.passed:
+        moved = reject(outcome)
+        complain(f"it does not compute the same; put aside as {', '.join(map(str, moved))}")
+        raise typer.Exit(1)
+
+
+def _size(text: str | None, option: str) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if not match:
+        raise UnrainError(f"{option} must be HEIGHTxWIDTH, such as 480x640; got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def _as_json(fidelity: "Fidelity") -> dict[str, Any]:
+    decibels = fidelity.decibels if math.isfinite(fidelity.decibels) else None
+    return {**fidelity._asdict(), "decibels": decibels, "required": fidelity.required, "passed": fidelity.passed}
+
+
+def _report(answer: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+        return
+    for line in lines:
+        print(line)
