@@ -65,7 +65,7 @@ def _show(out: Path, weights: Path | None) -> int:
 def _picture(file: str, severity: float, seed: int, label: str, derain: Callable[[Frame], Frame], out: Path) -> Row:
     clean = read_image(HERE / file)
     rainy = np.asarray(add_rain(clean, shower(severity, seed), seed))
-    derain(rainy[:64, :64])  # the first call sets up the thread pool
+    derain(rainy)  # the first call of a size chooses the backend, and builds what it needs
     start = time.perf_counter()
     dry = derain(rainy)
     ms = (time.perf_counter() - start) * 1e3
