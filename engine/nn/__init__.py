@@ -1,7 +1,11 @@
 """Modules: cells, memory, pyramid and losses, each over one fused operation."""
 
+from .accelerate import Report, accelerate
+from .cells import ConvGRUCell, ConvGRUState, ConvLSTMCell, ConvLSTMState
 from .losses import CharbonnierLoss, EdgeLoss, MultiStageMSELoss, SSIMLoss
+from .memory import MemoryBank
 from .perceptual import PerceptualLoss, RefinementLoss, VGG19Features
+from .pyramid import GaussianPyramid
 from .timelapse_losses import BackgroundPredictionLoss, CrossedSelfConsistencyLoss, CrossInformationLoss
 from .whitening import BackgroundWhiteningLoss
 
@@ -9,12 +13,20 @@ __all__ = [
     "BackgroundPredictionLoss",
     "BackgroundWhiteningLoss",
     "CharbonnierLoss",
+    "ConvGRUCell",
+    "ConvGRUState",
+    "ConvLSTMCell",
+    "ConvLSTMState",
     "CrossInformationLoss",
     "CrossedSelfConsistencyLoss",
     "EdgeLoss",
+    "GaussianPyramid",
+    "MemoryBank",
     "MultiStageMSELoss",
     "PerceptualLoss",
     "RefinementLoss",
+    "Report",
     "SSIMLoss",
     "VGG19Features",
+    "accelerate",
 ]

@@ -1,7 +1,7 @@
 """`lstm_gates`: everything a ConvLSTM step does after its convolution, in one read and one write.
 
-Call.detail is (C, has c, has peephole, dtype of c). Under autocast nothing is cast: h has the dtype of pre, and c
-keeps its own.
+Call.detail is (C, has c, has peephole, dtype of c). Under autocast only a peephole is cast, to the dtype of
+pre: h has the dtype of pre, and c keeps its own.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ def lstm_gates(pre: Tensor, c: Tensor | None, peephole: Tensor | None = None) ->
 
     h has the dtype of pre; c' that of c, or at least float32 where c is None. Both take the memory format of pre.
     """
+    if peephole is not None and isinstance(pre, Tensor):
+        (peephole,) = library.autocast_to(pre.dtype, peephole)
     check(pre, c, peephole)
     if library.takes_plain_path(describe(pre, c, peephole, library.wants_grad(pre, c, peephole))):
         return reference.forward(pre, c, peephole)
