@@ -1,0 +1,56 @@
+"""Translating a network to ONNX takes seconds; the tests here share one translation per network."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+import unrain
+from unrain.engine.runtime import graph as graph_module
+from unrain.export.pictures import batches
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_translation_each():
+    """`network_graph` and `carried_graph` remember what they gave for a network; callers get copies."""
+    patch = pytest.MonkeyPatch()
+    for function in ("network_graph", "carried_graph"):
+        patch.setattr(graph_module, function, _remembering(getattr(graph_module, function)))
+    yield
+    patch.undo()
+
+
+def _remembering(translate: Callable) -> Callable:
+    known: dict = {}
+
+    def remembered(model, stages=None):
+        key = (id(model), stages)
+        if key not in known:
+            known[key] = (translate(model, stages), model)  # the model lives on, so that its id stays its own
+        copy = type(known[key][0])()
+        copy.CopyFrom(known[key][0])
+        return copy
+
+    return remembered
+
+
+@pytest.fixture(scope="session")
+def network():
+    """`network(name, **overrides)`: the network with random weights, the same object every time."""
+    known: dict = {}
+
+    def get(name, **overrides):
+        key = (name, *sorted(overrides.items()))
+        if key not in known:
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                known[key] = unrain.build(name, **overrides).eval()
+        return known[key]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def pictures():
+    """Rainy pictures as the networks take them, float32 [1, 3, 64, 64]."""
+    return batches(None, 64)

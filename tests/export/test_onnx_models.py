@@ -1,0 +1,93 @@
+"""Every network as one ONNX file for all sizes, in fp32 and fp16, against PyTorch on real pictures."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+import unrain
+from unrain.export.fidelity import compare, reference
+from unrain.export.onnx_export import export_onnx
+from unrain.export.onnx_run import session
+from unrain.export.pictures import batches
+
+QUICK = ("srn", "brn", "stagewise", "timelapse", "mspfn-light")
+NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in unrain.models()]
+LARGE = ((480, 320), (720, 1280))
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def fp32(name, network, tmp_path_factory):
+    return export_onnx(network(name), tmp_path_factory.mktemp("fp32") / f"{name}.onnx").path
+
+
+@pytest.fixture(scope="module")
+def fp16(name, network, tmp_path_factory):
+    return export_onnx(network(name), tmp_path_factory.mktemp("fp16") / f"{name}.onnx", "fp16")
+
+
+def runner(path):
+    run = session(path.read_bytes())
+    return lambda picture: run.run(["derained"], {"image": picture})[0]
+
+
+def cut(height, width, batch=1):
+    """Rainy pictures of one size, mirrored where the bundled one is too small."""
+    picture = batches(None, 1000)[0]
+    rows, columns = (np.arange(wanted) % side for side, wanted in zip(picture.shape[2:], (height, width), strict=True))
+    return np.repeat(picture[:, :, rows][..., columns], batch, 0)
+
+
+def test_one_fp32_file_serves_all_sizes(name, fp32, network):
+    run, expected = runner(fp32), reference(network(name))
+    for size in ((8, 8), (8, 23), (77, 93), (64, 48)):
+        fidelity = compare(run, expected, [cut(*size)], "fp32")
+        assert fidelity.passed, (size, str(fidelity))
+        assert fidelity.largest_code <= 1, size
+
+
+def test_batches_are_the_pictures_one_by_one(name, fp32):
+    run = runner(fp32)
+    some = np.concatenate(batches(None, 32))
+    assert some.shape[0] == 3
+    np.testing.assert_allclose(run(some), np.concatenate([run(one[None]) for one in some]), atol=1e-5)
+
+
+def test_fp16_keeps_50_decibels(name, fp16, network, pictures):
+    sizes = [*pictures, cut(8, 8), cut(77, 93)]
+    fidelity = compare(runner(fp16.path), reference(network(name)), sizes, "fp16")
+    assert fidelity.passed, str(fidelity)
+
+
+def test_the_recurrence_is_unrolled_and_the_file_is_valid(name, fp32, fp16):
+    for path in (fp32, fp16.path):
+        model = onnx.load(path)
+        onnx.checker.check_model(model, full_check=True)
+        assert not {node.op_type for node in model.graph.node} & {"Loop", "Scan", "If"}
+        assert [item.domain for item in model.opset_import] == [""]
+        names = [node.name for node in model.graph.node]
+        assert len(set(names)) == len(names) and all(names)
+
+
+def test_every_convolution_outside_the_islands_is_half(name, fp16):
+    model = onnx.load(fp16.path)
+    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    convolutions = [node for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    single = [node.name for node in convolutions if kinds[node.input[1]] != TensorProto.FLOAT16]
+    assert convolutions and single == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", LARGE, ids=lambda size: "x".join(map(str, size)))
+def test_large_pictures_from_the_same_file(name, fp32, fp16, network, size):
+    if name not in QUICK:
+        pytest.skip("large pictures take minutes per network; the quick ones stand for the rest")
+    expected = reference(network(name))
+    for path, precision in ((fp32, "fp32"), (fp16.path, "fp16")):
+        fidelity = compare(runner(path), expected, [cut(*size)], precision)
+        assert fidelity.passed, str(fidelity)
