@@ -30,8 +30,9 @@ class Stream:
     engine       an Engine, which the stream then has for itself: a network keeps buffers from stage to stage
     size         (height, width) of every frame
     deadline_ms  how long `process` may take; the rest of a frame's stages is given up then
-    carry        None starts every frame afresh; "image" starts from the last result; "state" from the last hidden state
-                 too. Both forget at a scene cut, after any fault, and after a gap of more than `gap_ms` (None: half a
+    carry        None starts every frame afresh; "image" starts from the last result; "state" from the last hidden
+                 states, faded, which gives the quality of all stages in a third of them (docs: benchmarks/carry.py).
+                 Both forget at a scene cut, after any fault, and after a gap of more than `gap_ms` (None: half a
                  second, or four deadlines)
     stages       stages a frame, None for the network's own number
     limit        the largest mean change of a frame, in [0,1], that is believed
@@ -78,6 +79,9 @@ class Stream:
         if self._steps < full:
             self._check_stage_by_stage(engine.stages, stages)
             full = self._steps
+        if self.self_test is None and not self._worker.can_carry:
+            self.close()
+            raise UnrainError("this network keeps no memory, so its state cannot be carried; take carry='image'")
         self._budget = Budget(stages or full, after, recover)
 
     def process(self, frame: np.ndarray, timestamp: float | None = None) -> tuple[np.ndarray, Status]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...kernels import frame_to_tensor, tensor_to_frame
 from .backends import Step
+from .carry import faded, has_memory
 
 HELD = 3  # pictures a caller may hold before the oldest is written over
 
@@ -55,6 +56,7 @@ class Worker:
         self._held = deque(held)
         self._state: Any = None
         self._has_carried = False
+        self.can_carry = carry != "state"  # or not, as the network's first frame shows
         self._lock = threading.Condition()
         self._job: tuple[int, float] | None = None
         self._busy = self._closed = False
@@ -143,6 +145,8 @@ class Worker:
         if self._sent is not self._frame:
             self._sent.copy_(self._frame, non_blocking=True)
         frame_to_tensor(self._sent, out=self._input)
+        if state is not None:
+            state = faded(state, self._input)
         steps = self._engine.steps(self._input, state, image)
         step: Step | None = None
         for done in range(1, stages + 1):
@@ -179,6 +183,10 @@ class Worker:
     def _keep(self, step: Step, epoch: int) -> None:
         if self._carry == "image":
             self._carried.copy_(step.image)
+        elif has_memory(step.state):
+            self.can_carry = True
+        else:
+            return
         with self._lock:
             if epoch == self._epoch:
                 self._has_carried, self._state = True, step.state

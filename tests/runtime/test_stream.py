@@ -5,6 +5,7 @@ import resource
 import threading
 import time
 import tracemalloc
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -13,12 +14,18 @@ import torch
 from unrain import Engine, Stream, build
 from unrain.engine.errors import UnrainError
 from unrain.engine.runtime.backends import Step
+from unrain.engine.runtime.carry import CELL, HIDDEN
 from unrain.engine.runtime.degrade import Budget
 from unrain.engine.runtime.scene import Scene
 from unrain.engine.runtime.status import Outcome
 
 SIZE = (24, 32)
 PATIENT = 60_000.0  # a deadline that a loaded machine keeps
+
+
+class Memory(NamedTuple):
+    image: torch.Tensor
+    h: torch.Tensor
 
 
 class Network:
@@ -40,7 +47,7 @@ class Network:
                 assert self.gate.wait(30)
             time.sleep(self.sleep)
             picture = x - (number + 1) / 255
-            yield Step(picture if self.fault is None else self.fault(picture), number)
+            yield Step(picture if self.fault is None else self.fault(picture), Memory(picture, torch.ones(1, 1, 8, 8)))
 
 
 @pytest.fixture
@@ -281,7 +288,7 @@ def test_carry_goes_on_until_something_breaks_it(make, network, carry):
     assert stream.stats()["resets"] == {"a gap in time": 2, "a scene cut": 1}
 
 
-@pytest.mark.parametrize("backend", ["eager", "fused"])
+@pytest.mark.parametrize("backend", ["eager", "fused", pytest.param("onnxruntime", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("carry", ["image", "state"])
 def test_carry_is_what_the_network_does_by_hand(backend, carry):
     model = build("srn", channels=8, blocks=1).eval()
@@ -300,11 +307,34 @@ def test_carry_is_what_the_network_does_by_hand(backend, carry):
             start = state if state is not None and carry == "state" else model.initial_state(x)
             if carry == "image" and image is not None:
                 start = start._replace(image=image)
+            if carry == "state" and state is not None:
+                start = start._replace(image=x, h=HIDDEN * state.h, c=CELL * state.c)
             images, state = model.run(x, 2, start)
             image = images[-1]
             expected = (image.clamp(0, 1) * 255).round().byte()[0].permute(1, 2, 0).numpy()
             assert status.outcome == Outcome.OK and status.reset is None
-            assert np.abs(out.astype(int) - expected).max() <= (0 if backend == "eager" else 1)
+            assert np.abs(out.astype(int) - expected).max() <= (0 if backend == "eager" else 1)  # of 255
+
+
+@pytest.mark.parametrize("name", ["brn", "srn-gru", "brn-gru"])
+def test_the_state_of_every_cell_can_be_carried(name):
+    model = build(name, channels=8)
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if key.endswith("f_out.bias"):
+                parameter.fill_(0.4)  # or a network that was never trained gives black
+    engine = Engine(model, backend="eager", precision="fp32", stages=2)
+    with Stream(engine, SIZE, PATIENT, carry="state") as stream:
+        first, second = (stream.process(frame(), timestamp=at)[0].copy() for at in (0.0, 0.1))
+        assert stream.stats()["ok"] == 2 and (first != second).any()
+
+
+def test_a_network_without_memory_has_no_state_to_carry():
+    engine = Engine(build("stagewise", channels=8), backend="eager", precision="fp32")
+    with pytest.raises(UnrainError, match="keeps no memory"):
+        Stream(engine, SIZE, PATIENT, carry="state")
+    with Stream(engine, SIZE, PATIENT, carry="image") as stream:
+        assert [stream.process(frame(), timestamp=at)[1].outcome for at in (0.0, 0.1)] == [Outcome.OK] * 2
 
 
 def test_scene_cuts_are_told_from_motion():
