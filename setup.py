@@ -14,7 +14,7 @@ from csrc.build import BuildNative, extensions  # noqa: E402  # the build backen
 
 def packages() -> list[str]:
     """Every folder with an __init__.py, under the name it is installed as."""
-    found = ["unrain"]
+    found = ["unrain", "unrain.csrc"]
     for name, folder in list(FLOORS.items())[1:]:
         found += [name, *(f"{name}.{sub}" for sub in find_packages(str(ROOT / folder)))]
     return found
@@ -22,9 +22,11 @@ def packages() -> list[str]:
 
 setup(
     packages=packages(),
-    package_dir=FLOORS,
+    package_dir={**FLOORS, "unrain.csrc": "csrc"},
     package_data={
         "unrain": ["py.typed"],
+        # What the CUDA kernels are made of: CuPy compiles it on machines where there was no nvcc.
+        "unrain.csrc": ["*.h", "cuda/*.cuh", "pixel/*.h", "simd/scalar.h"],
         "unrain.engine": ["weights/*.safetensors", "weights/*.md", "demo/*"],
     },
     ext_modules=extensions(),

@@ -1,1 +1,1 @@
-"""The C++ and CUDA sources and their build; the CUDA ones travel with the package, for machines that compile them later."""
+"""The C++ and CUDA sources and their build; the headers travel with the package, to be compiled later where need be."""

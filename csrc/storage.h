@@ -6,13 +6,14 @@ namespace std {
 using uint8_t = unsigned char;
 using uint16_t = unsigned short;
 using uint32_t = unsigned int;
-using ptrdiff_t = long long;
-using size_t = unsigned long long;
+using size_t = decltype(sizeof(0));
+using ptrdiff_t = decltype(static_cast<char*>(nullptr) - static_cast<char*>(nullptr));
 }  // namespace std
 #else
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string.h>
 #endif
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)

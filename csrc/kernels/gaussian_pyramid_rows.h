@@ -130,31 +130,6 @@ inline void binomial_row(const HalfRow<std::uint16_t>& half, std::uint8_t* out, 
     }
 }
 
-// Which outputs of a halving read input `position`, and with what weight: at most three in a row, borders included.
-struct Readers {
-    Index first = 0;
-    int count = 0;
-    float weight[5] = {};
-
-    Readers(Index position, Index length) {
-        const float taps[5] = {1.0F / 16.0F, 4.0F / 16.0F, 6.0F / 16.0F, 4.0F / 16.0F, 1.0F / 16.0F};
-        const Index from = most(0, position / 2 - 2), to = least(ceil_div(length, 2), position / 2 + 3);
-        first = from;
-        count = static_cast<int>(to - from);
-        for (Index j = from; j < to; ++j) {
-            for (int k = 0; k < 5; ++k) {
-                if (reflect(2 * j + k - 2, length) == position) weight[j - from] += taps[k];
-            }
-        }
-        while (count > 0 && !(weight[count - 1] > 0.0F)) --count;
-        while (count > 0 && !(weight[0] > 0.0F)) {
-            for (int k = 0; k + 1 < count; ++k) weight[k] = weight[k + 1];
-            ++first;
-            --count;
-        }
-    }
-};
-
 // The transpose of "every second pixel of 1 4 6 4 1" along a row of `width` pixels.
 inline void spread_row(const float* from, float* to, Index width, Index channels) {
     constexpr Index kBorder = 4;

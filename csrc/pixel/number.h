@@ -36,6 +36,7 @@ UNRAIN_HD float round_down(float x) {
 
 // dcb|abcd|cba: any distance outside, down to a single pixel.
 UNRAIN_HD std::ptrdiff_t reflect(std::ptrdiff_t i, std::ptrdiff_t length) {
+    if (i >= 0 && i < length) return i;  // nearly always, and a remainder is slow
     const std::ptrdiff_t period = length > 1 ? 2 * length - 2 : 1;
     i %= period;
     if (i < 0) i += period;

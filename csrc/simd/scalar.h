@@ -9,12 +9,12 @@ namespace unrain::UNRAIN_TIER {
 
 UNRAIN_HD float from_bits(std::uint32_t bits) {
     float x;
-    std::memcpy(&x, &bits, 4);
+    memcpy(&x, &bits, 4);
     return x;
 }
 UNRAIN_HD std::uint32_t to_bits(float x) {
     std::uint32_t bits;
-    std::memcpy(&bits, &x, 4);
+    memcpy(&bits, &x, 4);
     return bits;
 }
 

@@ -8,7 +8,7 @@ from .. import native
 from ..native import available
 from ..registry import Call, is_nhwc
 
-__all__ = ["available", "backward", "can_run", "forward"]
+__all__ = ["available", "backward", "can_run", "fields", "forward"]
 
 Tensor = torch.Tensor
 
@@ -23,18 +23,17 @@ def can_run(call: Call) -> str | None:
 
 
 def forward(out: tuple[Tensor, ...], x: Tensor, factors: list[int], kernel: str) -> None:
-    fields = _fields(x, x.shape[2], x.shape[3], factors, kernel)
-    native.run("gaussian_pyramid", x=x, levels=[level.data_ptr() for level in out], **fields)
+    common = fields(x, x.shape[2], x.shape[3], factors, kernel)
+    native.run("gaussian_pyramid", x=x, levels=[level.data_ptr() for level in out], **common)
 
 
-def backward(
-    out: tuple[Tensor], grads: list[Tensor], height: int, width: int, factors: list[int], kernel: str
-) -> None:
-    fields = _fields(out[0], height, width, factors, kernel)
-    native.run("gaussian_pyramid", True, grad_levels=[grad.data_ptr() for grad in grads], grad_x=out[0], **fields)
+def backward(out: tuple[Tensor], grads: list[Tensor], height: int, width: int, factors: list[int], kernel: str) -> None:
+    common = fields(out[0], height, width, factors, kernel)
+    native.run("gaussian_pyramid", True, grad_levels=[grad.data_ptr() for grad in grads], grad_x=out[0], **common)
 
 
-def _fields(image: Tensor, height: int, width: int, factors: list[int], kernel: str) -> dict[str, object]:
+def fields(image: Tensor, height: int, width: int, factors: list[int], kernel: str) -> dict[str, object]:
+    """The struct GaussianPyramid of csrc/ops.h, less its pointers."""
     batch, channels = image.shape[:2]
     nhwc = is_nhwc(image)
     return {
