@@ -80,6 +80,11 @@ def _pictures(root: Path, output: Path, recursive: bool) -> list[Path]:
     return found
 
 
+def holds_pictures(folder: Path, recursive: bool) -> bool:
+    walk = folder.rglob("*") if recursive else folder.iterdir()
+    return any(p.suffix.lower() in FORMATS and not p.name.startswith(".") for p in walk)
+
+
 def _refuse_clashes(jobs: list[Job]) -> None:
     writers: dict[Path, Path] = {}
     for job in jobs:

@@ -1,5 +1,6 @@
-"""`unrain run`: take the rain out of a picture, several, or a folder of them."""
+"""`unrain run`: take the rain out of pictures and video."""
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,11 +12,14 @@ import typer
 from ..errors import UnrainError
 from ..images import MAX_PIXELS, make_folder, read_picture, write_image, write_picture
 from .console import complain, print_json, progress_bar
-from .plan import Job, plan
+from .plan import Job, holds_pictures, plan
+from .run_video import VideoJob, VideoOptions, clips_in, is_video, plan_videos, run_video
 from .wiper import DEFAULT_MODEL, frame_function, load_model, memory_error, pick_device
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from ..runtime import Engine
 
 
 @dataclass
@@ -27,16 +31,25 @@ class Result:
     height: int | None = None
     ms: float | None = None
     error: str | None = None
+    video: dict[str, Any] | None = None
 
 
 def command(
     sources: Annotated[
-        list[Path] | None, typer.Argument(metavar="IN...", help="Pictures, or folders of pictures.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="IN...",
+            help="Pictures, clips, folders of them; camera:0, /dev/video0, rtsp://...; or - for raw frames on stdin.",
+            show_default=False,
+        ),
     ] = None,
     more_sources: Annotated[
-        list[Path] | None, typer.Option("-i", "--input", help="The same as IN.", show_default=False)
+        list[str] | None, typer.Option("-i", "--input", help="The same as IN.", show_default=False)
     ] = None,
-    output: Annotated[str, typer.Option("-o", "--output", help="The result's file name, or a folder.")] = ...,  # type: ignore[assignment]
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", help="The result's file name, a folder, or - for raw frames on stdout."),
+    ] = None,
     name: Annotated[
         str, typer.Option("-n", "--name", "--model", help="A model of `unrain models`, or a weights file.")
     ] = DEFAULT_MODEL,
@@ -63,64 +76,127 @@ def command(
         typer.Option("--overwrite", help="Redo results that are there already; else they are skipped."),
     ] = False,
     max_pixels: Annotated[int, typer.Option("--max-pixels", min=64, help="Refuse larger pictures.")] = MAX_PIXELS,
+    carry: Annotated[
+        str | None,
+        typer.Option(
+            "--carry", help="Start a frame of a video from the one before: state (then -T 2 is enough) or image."
+        ),
+    ] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option("--deadline", min=0.1, help="Milliseconds a frame may take; an earlier stage then goes out."),
+    ] = None,
+    max_frames: Annotated[int | None, typer.Option("--max-frames", min=1, help="Stop a video after so many.")] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", help="1280x720: of raw frames on stdin, or asked of a camera.")
+    ] = None,
+    pix_fmt: Annotated[
+        str | None, typer.Option("--pix-fmt", help="Of raw frames on stdin and stdout: rgb24, bgr24 or nv12.")
+    ] = None,
+    rate: Annotated[
+        str | None, typer.Option("--rate", help="Frames per second of raw frames on stdin, or asked of a camera.")
+    ] = None,
+    crf: Annotated[int, typer.Option("--crf", min=0, max=51, help="H.264's quality: less is better and larger.")] = 18,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
-    """Take the rain out of pictures.
+    """Take the rain out of pictures and video.
 
     A result named by a file replaces that file; in a folder, results that are there already are skipped, so that an
-    interrupted run goes on where it stopped. Transparency, grey and the colour profile are kept; 16-bit pictures come
-    out with 8 bits. The exit code is 0 only when every picture succeeded.
+    interrupted run goes on where it stopped. Transparency, grey and the colour profile of pictures are kept; 16-bit
+    pictures come out with 8 bits. Video keeps its frames' times, its rotation and its sound; ctrl-C leaves a whole
+    file. A camera or network stream drops to its newest frame rather than lag. Raw frames go through a pipe like this:
+    ffmpeg ... -f rawvideo -pix_fmt nv12 - | unrain run - --size 1280x720 --pix-fmt nv12 | ffmpeg -f rawvideo ...
+    The exit code is 0 only when every picture, and every frame, succeeded.
     """
     inputs = [*(sources or []), *(more_sources or [])]
     if not inputs:
         raise UnrainError("no input: unrain run IN -o OUT")
+    if output is None and inputs == ["-"]:
+        output = "-"
+    if output is None:
+        raise typer.BadParameter("-o says where the result goes: a file, or a folder")
     if gpu is not None and device != "auto":
         raise UnrainError("--gpu and --device say the same thing; give one of them")
-    jobs = plan(inputs, output, recursive=recursive, suffix=suffix, ext=ext, compare=compare)
-    in_folder = len(jobs) > 1 or jobs[0].target != Path(output)
+    if output == "-" and as_json:
+        raise UnrainError("stdout carries the frames; leave --json out, or name a file with -o")
+    pictures, videos = _sort(inputs, recursive)
+    jobs: list[Job] = []
+    if pictures:
+        if output == "-":
+            raise UnrainError("-o - writes the raw frames of a video; name a file or a folder for pictures")
+        jobs = plan(pictures, output, recursive=recursive, suffix=suffix, ext=ext, compare=compare)
+    video_jobs: list[VideoJob] = []
+    if videos:
+        target = output if len(videos) == len(inputs) or output == "-" else f"{output}/"
+        video_jobs = plan_videos(videos, target, recursive=recursive, suffix=suffix, ext=ext, compare=compare)
+    in_folder = len(jobs) > 1 or (bool(jobs) and jobs[0].target != Path(output))
     waiting = [job for job in jobs if overwrite or not (in_folder and _is_done(job))]
+    waiting_videos = [job for job in video_jobs if overwrite or not job.done]
     for folder in {job.target.parent for job in waiting}:
         make_folder(folder)
     answer: dict[str, Any] = {"model": name, "weights": str(weights) if weights else None}
-    results = [_skipped(job) for job in jobs if job not in waiting]
-    if waiting:
-        derain, details = _prepare(
+    results = [
+        Result(str(job.source), str(job.target), "skipped")
+        for job in [*jobs, *video_jobs]
+        if job not in waiting and job not in waiting_videos
+    ]
+    if waiting or waiting_videos:
+        engine, details = _prepare(
             name, weights, stages, device if gpu is None else f"cuda:{gpu}", threads, backend, precision
         )
         answer.update(details)
-        results += _work(waiting, derain, max_pixels, quality)
+        if waiting:
+            results += _work(waiting, frame_function(engine), max_pixels, quality)
+        options = VideoOptions(size, pix_fmt, rate, carry, deadline, max_frames, crf)
+        for job in waiting_videos:
+            results.append(_one_video(job, engine, options))
+            if (results[-1].video or {}).get("interrupted"):
+                raise typer.Exit(130)
+        answer["engine"] = engine.explain()
     counts = {status: sum(result.status == status for result in results) for status in ("done", "failed", "skipped")}
     if as_json:
         print_json({**answer, **counts, "files": [asdict(result) for result in results]})
     else:
-        print(_summary(results, counts))
+        print(_summary(results, counts), file=sys.stderr if output == "-" else sys.stdout)
     if counts["failed"]:
         raise typer.Exit(1)
+
+
+def _sort(inputs: list[str], recursive: bool) -> tuple[list[Path], list[str]]:
+    """Pictures and folders that may hold some; videos and folders that hold some."""
+    videos = [name for name in inputs if is_video(name)]
+    pictures = [Path(name) for name in inputs if name not in videos]
+    with_clips = [folder for folder in pictures if folder.is_dir() and clips_in(folder, recursive)]
+    only_clips = [folder for folder in with_clips if not holds_pictures(folder, recursive)]
+    return [path for path in pictures if path not in only_clips], [*videos, *map(str, with_clips)]
 
 
 def _is_done(job: Job) -> bool:
     return all(path.exists() for path in job.outputs)
 
 
-def _skipped(job: Job) -> Result:
-    return Result(str(job.source), str(job.target), "skipped")
+def _one_video(job: VideoJob, engine: "Engine", options: VideoOptions) -> Result:
+    result = Result(job.source, job.target, "failed")
+    try:
+        for field, value in run_video(job, engine, options).items():
+            setattr(result, field, value)
+    except UnrainError as error:
+        result.error = str(error)
+    if result.error:
+        complain(result.error)
+    return result
 
 
 def _prepare(
     name: str, weights: Path | None, stages: int | None, device: str, threads: int | None, backend: str, precision: str
-) -> tuple[Callable, dict[str, Any]]:
+) -> tuple["Engine", dict[str, Any]]:
     from ..runtime import Engine
 
     place = pick_device(device)
     model: Any = load_model(name, weights, stages)
     engine = Engine(model, backend, precision, place, threads)
-    details = {
-        "model": model.name,
-        "stages": getattr(model, "stages", None),
-        "device": str(place),
-        "engine": engine.explain(),
-    }
-    return frame_function(engine), details
+    details = {"model": model.name, "stages": getattr(model, "stages", None), "device": str(place)}
+    return engine, details
 
 
 def _work(jobs: list[Job], derain: Callable, max_pixels: int, quality: int) -> list[Result]:
@@ -162,6 +238,11 @@ def side_by_side(before: "np.ndarray", after: "np.ndarray") -> "np.ndarray":
 def _summary(results: list[Result], counts: dict[str, int]) -> str:
     if len(results) == 1 and counts["done"]:
         one = results[0]
+        if one.video:
+            rate = f"{1e3 / one.ms:.1f} frames/s" if one.ms else ""
+            dropped = f", {one.video['dropped']} dropped" if one.video["dropped"] else ""
+            counted = f"{one.video['frames']} frames{dropped}"
+            return f"{one.input} -> {one.output}  {one.width} x {one.height}  {counted}  {rate}"
         return f"{one.input} -> {one.output}  {one.width} x {one.height}  {one.ms:.0f} ms"
     parts = [f"{counts['done']} derained"]
     if counts["skipped"]:
