@@ -1,6 +1,5 @@
 """`unrain run`: take the rain out of pictures and video."""
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -79,7 +78,7 @@ def command(
     carry: Annotated[
         str | None,
         typer.Option(
-            "--carry", help="Start a frame of a video from the one before: state (then -T 2 is enough) or image."
+            "--carry", help="Start a frame of a video from the one before it: state (for fewer stages, -T 2) or image."
         ),
     ] = None,
     deadline: Annotated[
@@ -156,8 +155,8 @@ def command(
     counts = {status: sum(result.status == status for result in results) for status in ("done", "failed", "skipped")}
     if as_json:
         print_json({**answer, **counts, "files": [asdict(result) for result in results]})
-    else:
-        print(_summary(results, counts), file=sys.stderr if output == "-" else sys.stdout)
+    elif output != "-" and not (len(video_jobs) == len(results) == counts["failed"] == 1):  # its one line is said
+        print(_summary(results, counts))
     if counts["failed"]:
         raise typer.Exit(1)
 

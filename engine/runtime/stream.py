@@ -30,8 +30,8 @@ class Stream:
     engine       an Engine, which the stream then has for itself: a network keeps buffers from stage to stage
     size         (height, width) of every frame
     deadline_ms  how long `process` may take; the rest of a frame's stages is given up then
-    carry        None starts every frame afresh; "image" starts from the last result; "state" from the last hidden
-                 states, faded, which gives the quality of all stages in a third of them (docs: benchmarks/carry.py).
+    carry        None starts every frame afresh; "image" starts from the last result; "state" from half of the last
+                 hidden states, for fewer stages a frame (benchmarks/carry.py says what each is worth).
                  Both forget at a scene cut, after any fault, and after a gap of more than `gap_ms` (None: half a
                  second, or four deadlines)
     stages       stages a frame, None for the network's own number

@@ -14,7 +14,7 @@ import torch
 from unrain import Engine, Stream, build
 from unrain.engine.errors import UnrainError
 from unrain.engine.runtime.backends import Step
-from unrain.engine.runtime.carry import CELL, HIDDEN
+from unrain.engine.runtime.carry import SHARE
 from unrain.engine.runtime.degrade import Budget
 from unrain.engine.runtime.scene import Scene
 from unrain.engine.runtime.status import Outcome
@@ -308,7 +308,7 @@ def test_carry_is_what_the_network_does_by_hand(backend, carry):
             if carry == "image" and image is not None:
                 start = start._replace(image=image)
             if carry == "state" and state is not None:
-                start = start._replace(image=x, h=HIDDEN * state.h, c=CELL * state.c)
+                start = start._replace(image=x, h=SHARE * state.h)
             images, state = model.run(x, 2, start)
             image = images[-1]
             expected = (image.clamp(0, 1) * 255).round().byte()[0].permute(1, 2, 0).numpy()
