@@ -27,6 +27,7 @@ class Fidelity(NamedTuple):
     largest_code: int  # the largest difference of an 8-bit value
     not_finite: int  # how many numbers were NaN or infinite
     pictures: int
+    first_broken: str | None = None  # the first layer whose values do not fit into half precision
 
     @property
     def required(self) -> float:
@@ -34,7 +35,7 @@ class Fidelity(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        return self.not_finite == 0 and self.decibels >= self.required
+        return self.not_finite == 0 and self.first_broken is None and self.decibels >= self.required
 
     def __str__(self) -> str:
         verdict = "passed" if self.passed else "FAILED"
@@ -42,6 +43,7 @@ class Fidelity(NamedTuple):
             f"{self.precision} {verdict}: {self.decibels:.1f} dB on the worst of {self.pictures} pictures "
             f"(at least {self.required:.0f}), largest difference {self.largest_code} codes, "
             f"{self.not_finite} values not finite"
+            + (f", {self.first_broken} does not fit into half precision" if self.first_broken else "")
         )
 
 

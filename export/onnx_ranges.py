@@ -67,6 +67,23 @@ def magnitudes(model: onnx.ModelProto, pictures: Sequence[np.ndarray]) -> dict[s
     return largest
 
 
+def first_overflow(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> str | None:
+    """The first node of a half-precision graph that gives a half value which is not finite.
+
+    ONNX Runtime's CPU computes half precision in fp32 and rounds only what somebody reads: here every value is read.
+    """
+    import onnx
+
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    half = [value for value in model.graph.value_info if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16]
+    watched.graph.output.extend(half)
+    names = [value.name for value in half]
+    values = session(watched, optimise=False).run(names, inputs)
+    broken = {name for name, value in zip(names, values, strict=True) if not np.isfinite(value).all()}
+    return next((node.name for node in model.graph.node if broken.intersection(node.output)), None)
+
+
 def initial_inputs(model: onnx.ModelProto, picture: np.ndarray) -> dict[str, np.ndarray]:
     """The picture, and a state that has just begun (pictures at the picture, all else at zero)."""
     inputs = {"image": picture}

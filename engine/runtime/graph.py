@@ -279,13 +279,12 @@ def _initial_state(model: nn.Module) -> tuple[list[onnx.NodeProto], dict[str, st
             continue
         channels = numpy_helper.from_array(torch.tensor([value.shape[1]]).numpy())
         name = state[field]
+        parts = [f"{name}/{part}" for part in ("batch", "channels", "size")]
         nodes += [
             helper.make_node("Shape", ["image"], [f"{name}/batch"], f"{name}/batch", start=0, end=1),
             helper.make_node("Constant", [], [f"{name}/channels"], f"{name}/channels", value=channels),
             helper.make_node("Shape", ["image"], [f"{name}/size"], f"{name}/size", start=2, end=4),
-            helper.make_node(
-                "Concat", [f"{name}/{part}" for part in ("batch", "channels", "size")], [f"{name}/shape"], axis=0
-            ),
+            helper.make_node("Concat", parts, [f"{name}/shape"], f"{name}/shape", axis=0),
             helper.make_node("ConstantOfShape", [f"{name}/shape"], [name], name),
         ]
     return nodes, state
