@@ -18,7 +18,7 @@ from ..errors import UnrainError
 from ..models import load
 from ..models.sizing import check_images
 from . import tiling
-from .backends import Runner, Step
+from .backends import Step
 from .explanation import Explanation
 from .selection import Selection
 
@@ -91,7 +91,7 @@ class Engine:
     def steps(self, x: Tensor, state: Any = None, image: Tensor | None = None) -> Iterator[Step]:
         """The pictures of a recurrent network one stage after the other: see `backends.Runner.steps`. Never tiled."""
         with limited_to(self.threads):
-            steps = self._runner(x).steps(x, state, image)
+            steps = self._selection.for_size(*x.shape[-2:]).runner.steps(x, state, image)
         while True:
             with limited_to(self.threads):
                 step = next(steps, None)
@@ -119,21 +119,18 @@ class Engine:
             others={**self._selection.others, **(chosen.others if chosen else {})},
         )
 
-    def _runner(self, x: Tensor) -> Runner:
-        return self._selection.for_size(*x.shape[-2:]).runner
-
     def _whole_or_tiles(self, x: Tensor) -> Tensor:
         """Not clamped; float32 on the engine's device, or where x is if it was cut into tiles."""
         height, width = x.shape[-2:]
-        plan = self._plan = tiling.plan(self.model, height, width, self.tile, self.max_memory)
+        chosen = self._selection.for_size(height, width)
+        plan = self._plan = tiling.plan(self.model, chosen.backend, height, width, self.tile, self.max_memory)
         if plan.tile is None:
-            x = x.to(self.device, torch.float32)
-            return self._runner(x).run(x)
+            return chosen.runner.run(x.to(self.device, torch.float32))
         out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
         for window in tiling.windows(height, width, plan.tile, plan.halo):
             for b in range(x.shape[0]):
                 part = x[b : b + 1, :, window.rows, window.columns].to(self.device, torch.float32).contiguous()
-                kept = self._runner(part).run(part)[(..., *window.kept)]
+                kept = chosen.runner.run(part)[(..., *window.kept)]
                 out[(slice(b, b + 1), slice(None), *window.place)] = kept.to(out.device)
         return out
 

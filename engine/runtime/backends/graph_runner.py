@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from ..graph import network_graph, repeats_one_stage, stage_graph
+from ..identity import model_hash
 from . import Runner, Step, eager
 
 if TYPE_CHECKING:
     import onnx
 
+_KEPT = 2  # graphs: the same one serves several backends and precisions in a trial, and takes seconds to translate
+_graphs: OrderedDict[tuple[str, str], onnx.ModelProto] = OrderedDict()
+
 Session = Callable[[dict[str, Tensor]], list[Tensor]]  # named inputs to the outputs, in the graph's order
+
+
+def translated(translate: Callable[[nn.Module], onnx.ModelProto], model: nn.Module) -> onnx.ModelProto:
+    """The graph, the last few of which are kept. Nobody may change it."""
+    key = (translate.__name__, model_hash(model))
+    if key not in _graphs:
+        _graphs[key] = translate(model)
+        while len(_graphs) > _KEPT:
+            _graphs.popitem(last=False)
+    return _graphs[key]
 
 
 class GraphRunner(Runner):
@@ -25,7 +40,7 @@ class GraphRunner(Runner):
 
     def __init__(self, model: nn.Module, open_session: Callable[[onnx.ModelProto], Session]) -> None:
         self.model, self.open_session = model, open_session
-        self._network = open_session(network_graph(model))
+        self._network = open_session(translated(network_graph, model))
         self._stage: Session | None = None
         self._plain: Runner | None = None
 
@@ -43,7 +58,7 @@ class GraphRunner(Runner):
             yield from self._plain.steps(x, state, image)
             return
         if self._stage is None:
-            self._stage = self.open_session(stage_graph(self.model))
+            self._stage = self.open_session(translated(stage_graph, self.model))
         with torch.inference_mode():
             x = x.contiguous()
             state = self.model.initial_state(x) if state is None else state

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UnrainError
+from ..sidecar import read_engine
 from . import Runner, Step, eager
 
 
@@ -21,7 +22,9 @@ class TensorRTRunner(Runner):
         self.device, self.model = device, model
         self._library = library
         self._runtime = library.Runtime(library.Logger(library.Logger.WARNING))
-        self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        here = "SM{}{}".format(*torch.cuda.get_device_capability(device))
+        data = read_engine(path, library=library.__name__, version=library.__version__, target=here)
+        self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
             raise UnrainError(f"{path} is not an engine for this GPU and this version: export it again on this machine")
         self._context = self._engine.create_execution_context()

@@ -1,0 +1,204 @@
+"""Every backend at every precision against the fp32 reference, on a real picture, whole and stage by stage."""
+
+import pytest
+import torch
+
+import unrain
+from unrain.engine.errors import UnrainError
+from unrain.engine.runtime.backends import BACKENDS, backend, eager
+from unrain.engine.runtime.candidates import candidates
+from unrain.engine.runtime.fidelity import LIMITS, calibration_pictures, decibels, sample
+
+CPU = torch.device("cpu")
+# In the default run: each backend on the networks it differs for. The rest is slow.
+QUICK = {
+    *(("fused", name) for name in ("srn", "srn-gru", "srn-x", "brn", "brn-gru", "crn")),
+    *(("eager", name) for name in ("srn", "stagewise", "timelapse")),
+    *(("openvino", name) for name in ("srn",)),
+    *(("onnxruntime", name) for name in ("srn",)),
+}
+FAMILIES = ("srn", "srn-direct", "srn-gru", "srn-x", "brn", "brn-gru", "crn", "brn-r2x", "brn-x2r", "stagewise")
+FAMILIES += ("mspfn-light", "mlmcn-n1", "timelapse")
+ON_A_CPU = {
+    "eager": ("fp32", "bf16"),
+    "fused": ("fp32", "bf16"),
+    "compile": ("fp32", "bf16"),
+    "onnxruntime": ("fp32",),
+    "openvino": ("fp32", "bf16", "int8"),
+}
+MATRIX = [
+    pytest.param(
+        name, model, precision, marks=() if (name, model) in QUICK and precision != "int8" else pytest.mark.slow
+    )
+    for model in FAMILIES
+    for name, precisions in ON_A_CPU.items()
+    for precision in precisions
+    if name != "fused" or model.startswith(("srn", "brn", "crn"))
+]
+
+
+def network(name, stages=2):
+    """With weights large enough that a picture is really changed, and few stages."""
+    torch.manual_seed(0)
+    model = unrain.build(name).eval()
+    if hasattr(model, "stages"):
+        model.stages = stages
+    return model
+
+
+def runner(name, model, precision):
+    module = backend(name)
+    reason = module.available(CPU) or module.can_run(model, precision, CPU)
+    if reason is not None:
+        pytest.skip(reason)
+    extra = {"pictures": calibration_pictures(None, count=4, size=64)} if precision == "int8" else {}
+    return module.make(model, precision, CPU, None, **extra)
+
+
+@pytest.mark.parametrize(("name", "model", "precision"), MATRIX)
+def test_output_keeps_to_the_reference(name, model, precision):
+    model = network(model)
+    x = sample(75, 93)
+    reference = eager.make(model, "fp32", CPU, None).run(x)
+    output = runner(name, model, precision).run(x)
+    assert output.dtype == torch.float32 and output.shape == x.shape
+    assert decibels(output, reference) >= LIMITS[precision]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["eager", "fused", "onnxruntime", "openvino", "compile"])
+@pytest.mark.parametrize("weights", ["srn_residual_Rain100L", "brn_Rain100L"])
+def test_trained_weights_keep_to_the_reference_and_to_the_score(name, weights, shared):
+    from unrain.engine.evaluation.metrics import psnr_rgb
+    from unrain.engine.images import read_image
+
+    model = unrain.load(shared(f"reference_weights/{weights}.pth"))
+    picture, clean = (
+        torch.from_numpy(read_image(shared(f"data/eval/Rain100L/{side}/1.png")).copy()).permute(2, 0, 1)[None] / 255
+        for side in ("input", "target")
+    )
+    picture, clean = picture[..., :192, :192].contiguous(), clean[..., :192, :192].contiguous()
+    reference = eager.make(model, "fp32", CPU, None).run(picture).clamp(0, 1)
+    changes = {"fp32": 0.01, "bf16": 0.05, "fp16": 0.05, "int8": 0.1}
+    for precision in backend(name).PRECISIONS:
+        if backend(name).available(CPU) or backend(name).can_run(model, precision, CPU):
+            continue
+        extra = {"pictures": calibration_pictures(None)} if precision == "int8" else {}
+        output = backend(name).make(model, precision, CPU, None, **extra).run(picture).clamp(0, 1)
+        assert decibels(output, reference) >= LIMITS[precision]
+        assert abs(psnr_rgb(output, clean) - psnr_rgb(reference, clean)) <= changes[precision]
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "precision"),
+    [
+        ("fused", "srn", "fp32"),
+        ("fused", "srn", "bf16"),
+        ("fused", "srn-gru", "fp32"),
+        ("fused", "brn", "fp32"),
+        ("openvino", "srn", "fp32"),
+        pytest.param("openvino", "stagewise", "fp32", marks=pytest.mark.slow),
+        pytest.param("compile", "srn", "fp32", marks=pytest.mark.slow),
+        pytest.param("onnxruntime", "brn", "fp32", marks=pytest.mark.slow),
+    ],
+)
+def test_steps_are_the_stages_of_the_network(name, model, precision):
+    model = network(model, stages=3)
+    x, start = sample(40, 56), sample(40, 56).flip(-1)
+    ours, plain = runner(name, model, precision), eager.make(model, "fp32", CPU, None)
+
+    def images(each, **how):
+        return [step.image.clone() for step in each.steps(x, **how)]
+
+    def state_after(each):
+        *_, last = each.steps(x)
+        return last.state
+
+    floor = LIMITS[precision]
+    pairs = [*zip(images(ours), images(plain), strict=True)]
+    assert len(pairs) == 3
+    assert decibels(ours.run(x), images(ours)[-1]) >= floor
+    if model.__class__.__name__ != "Stagewise":  # its stages are used up, and it starts from the rainy picture alone
+        pairs += zip(images(ours, image=start), images(plain, image=start), strict=True)
+        pairs += zip(images(ours, state=state_after(ours)), images(plain, state=state_after(plain)), strict=True)
+    for mine, reference in pairs:
+        assert decibels(mine, reference) >= floor
+
+
+def test_steps_not_asked_for_are_not_computed():
+    ours = runner("fused", network("srn", stages=50), "fp32")
+    steps = ours.steps(sample(32, 32))
+    next(steps)
+    assert ours._count == 1
+
+
+def test_fused_refuses_a_state_that_is_gone():
+    ours = runner("fused", network("srn", stages=3), "fp32")
+    x = sample(32, 32)
+    first, *_ = ours.steps(x)
+    with pytest.raises(UnrainError, match="overwritten"):
+        next(ours.steps(x, state=first.state))
+    with pytest.raises(UnrainError, match="the state is of pictures"):
+        next(ours.steps(sample(32, 40), state=first.state))
+
+
+def test_fused_keeps_nothing_of_the_frame_before():
+    ours = runner("fused", network("brn"), "fp32")
+    x = sample(40, 40)
+    first = ours.run(x).clone()
+    ours.run(1 - x)
+    ours.run(sample(24, 32))
+    assert torch.equal(ours.run(x), first)
+
+
+def test_fused_takes_batches():
+    ours = runner("fused", network("srn"), "fp32")
+    x = torch.cat([sample(40, 48), sample(40, 48).flip(-2)])
+    both = ours.run(x).clone()
+    for b in range(2):
+        assert decibels(both[b : b + 1], ours.run(x[b : b + 1].contiguous())) >= 100
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_fused_gives_the_same_bits_for_every_number_of_threads(precision):
+    model = network("srn")
+    x = sample(61, 47)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            results.append(runner("fused", model, precision).run(x))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*results)
+
+
+def test_fused_lets_nan_through():
+    x = sample(32, 32).clone()
+    x[0, 0, 5, 5] = torch.nan
+    assert runner("fused", network("srn"), "fp32").run(x).isnan().any()
+
+
+def test_backends_leave_the_network_as_it_was():
+    model = network("srn")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    runner("fused", model, "bf16").run(sample(32, 32))
+    after = model.state_dict()
+    assert all(torch.equal(value, after[name]) and value.dtype == after[name].dtype for name, value in before.items())
+
+
+def test_candidates_list_every_backend_with_a_reason_or_none():
+    known = candidates(network("srn"))
+    assert {each.backend for each in known} == set(BACKENDS)
+    assert next(each for each in known if (each.backend, each.precision) == ("eager", "fp32")).reason is None
+    rtx = next(each for each in known if each.backend == "tensorrt-rtx")
+    assert "unrain[tensorrt-rtx]" in rtx.reason or "GPU" in rtx.reason
+
+
+def test_a_missing_package_names_its_extra(monkeypatch):
+    from unrain.engine.runtime.backends import packages
+
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    for name, extra in (("onnxruntime", "onnx"), ("openvino", "openvino"), ("tensorrt", "tensorrt")):
+        assert f"pip install 'unrain[{extra}]'" in backend(name).available(CPU)
