@@ -6,9 +6,9 @@ inside; what is kept of a window lies at least `halo` away from every edge of it
 An SRN of T = 6 sees 78 pixels far, a BRN 132: with that much halo tiles give the same picture as no tiles. What comes
 from farthest weighs little. On a Rain100L picture in tiles of 128, in codes of 255, the largest difference is
 
-    halo        16      32      48      64      96
-    SRN       13.99    4.70    1.57    0.011      -     (Rain100H weights; with Rain100L's 6.02, 0.78, 0.08, 0.000)
-    BRN        8.63    6.47    3.37       -      -      (Rain100H weights)
+    halo        16      32      48      64
+    SRN       13.99    4.70    1.57    0.01     (Rain100H weights; with Rain100L's 6.02, 0.78, 0.08, 0.00)
+    BRN        8.63    6.47    3.37    0.85     (Rain100H weights, T = 6)
 """
 
 from __future__ import annotations

@@ -1,0 +1,67 @@
+"""int8: learnt from pictures, kept only if it is close enough to the reference, and saying so if not."""
+
+import numpy as np
+import pytest
+import torch
+
+import unrain
+from unrain.engine.errors import UnrainError
+from unrain.engine.images import write_image
+from unrain.engine.runtime import selection
+from unrain.engine.runtime.backends import backend
+from unrain.engine.runtime.engine import Engine
+from unrain.engine.runtime.fidelity import calibration_pictures, sample
+
+
+def needs_int8(model):
+    module = backend("openvino")
+    reason = module.available(torch.device("cpu")) or module.can_run(model, "int8", torch.device("cpu"))
+    if reason is not None:
+        pytest.skip(reason)
+
+
+def test_calibration_pictures_are_crops_of_the_folder(tmp_path):
+    for value in (40, 200):
+        write_image(tmp_path / f"{value}.png", np.full((50, 300, 3), value, np.uint8))
+    pictures = calibration_pictures(tmp_path, count=6, size=64)
+    assert len(pictures) == 6 and all(each.shape == (1, 3, 64, 64) for each in pictures)
+    assert {round(float(each.mean() * 255)) for each in pictures} == {40, 200}
+    bundled = calibration_pictures(None, count=5, size=64)
+    assert len({float(each.mean()) for each in bundled}) == 5
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UnrainError, match="no pictures to calibrate with"):
+        calibration_pictures(tmp_path / "empty")
+
+
+def test_int8_that_is_too_far_off_is_refused_with_its_number(monkeypatch):
+    from unrain.engine.runtime import fidelity
+
+    model = unrain.build("srn", blocks=1).eval()
+    model.stages = 1
+    needs_int8(model)
+    monkeypatch.setitem(selection.fidelity.LIMITS, "int8", 400.0)
+    monkeypatch.setattr(fidelity, "calibration_pictures", lambda folder: calibration_pictures(folder, 2, 64))
+    engine = Engine(model, "auto", "int8", "cpu")
+    engine(sample(40, 40))
+    told = engine.explain()
+    assert told["precision"] == "fp32"  # without a trial the exact one
+    assert "400 are needed" in told["notes"][0] and "int8" in told["notes"][0]
+    assert "400 are needed" in told["others"]["openvino int8"]
+
+
+def test_int8_falls_back_on_the_backend_that_was_asked_for(monkeypatch):
+    model = unrain.build("srn", blocks=1).eval()
+    model.stages = 1
+    needs_int8(model)
+    monkeypatch.setitem(selection.fidelity.LIMITS, "int8", 400.0)
+    told = Engine(model, "openvino", "int8", "cpu").explain()
+    assert told["backend"] == "openvino" and told["precision"] in ("bf16", "fp32")
+    assert "refused" in told["notes"][0]
+
+
+@pytest.mark.slow
+def test_int8_of_trained_weights_keeps_forty_decibels(shared):
+    model = unrain.load(shared("reference_weights/srn_residual_Rain100L.pth"))
+    needs_int8(model)
+    told = Engine(model, "openvino", "int8", "cpu", calibration=shared("data/eval/Rain100L/input")).explain()
+    assert (told["backend"], told["precision"]) == ("openvino", "int8") and told["fidelity_db"] >= 40
