@@ -54,6 +54,7 @@ class Options:
     largest_batch: int = 8
     arch: tuple[str, ...] = ()
     target: str | None = None
+    workspace: int | None = None  # bytes an engine may use beside its weights
     pictures: list[np.ndarray] | None = None  # uint8 RGB, for calibration and ranges; None: the bundled ones
 
 

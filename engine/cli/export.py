@@ -51,7 +51,10 @@ def command(
     largest_batch: Annotated[int, typer.Option("--largest-batch", min=1, help="Of the server.")] = 8,
     arch: Annotated[str, typer.Option("--arch", help="GPUs to compile kernels for: sm_87,sm_90,...")] = "",
     target: Annotated[
-        str | None, typer.Option("--target", help="The GPUs of an engine: SM75, SM80, SM86, SM89, SM120.")
+        str | None, typer.Option("--target", help="The GPUs of an engine: SM75, SM80, SM86,SM89,SM120.")
+    ] = None,
+    workspace: Annotated[
+        int | None, typer.Option("--workspace", metavar="MIB", min=1, help="GPU memory an engine may use.")
     ] = None,
     images: Annotated[
         Path | None, typer.Option("--images", help="A folder of real pictures; rain on bundled ones when left out.")
@@ -102,6 +105,7 @@ def command(
         largest_batch=largest_batch,
         arch=tuple(part for part in arch.split(",") if part),
         target=target,
+        workspace=workspace * 2**20 if workspace else None,
         pictures=pictures,
     )
     outcome = export(model, to, output, options)
