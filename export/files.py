@@ -23,12 +23,13 @@ def replacing(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        os.replace(part, path)
+        try:
+            yield part
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise UnrainError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write(path: Path, data: bytes | str) -> None:
