@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from ..runtime import Engine
 
+# For fewer pictures than this, a trial of the backends costs more time than the best of them would save.
+_MANY = 20
+
 
 @dataclass
 class Result:
@@ -141,7 +144,14 @@ def command(
     ]
     if waiting or waiting_videos:
         engine, details = _prepare(
-            name, weights, stages, device if gpu is None else f"cuda:{gpu}", threads, backend, precision
+            name,
+            weights,
+            stages,
+            device if gpu is None else f"cuda:{gpu}",
+            threads,
+            backend,
+            precision,
+            0.0 if len(waiting) < _MANY and not waiting_videos else None,
         )
         answer.update(details)
         if waiting:
@@ -187,13 +197,20 @@ def _one_video(job: VideoJob, engine: "Engine", options: VideoOptions) -> Result
 
 
 def _prepare(
-    name: str, weights: Path | None, stages: int | None, device: str, threads: int | None, backend: str, precision: str
+    name: str,
+    weights: Path | None,
+    stages: int | None,
+    device: str,
+    threads: int | None,
+    backend: str,
+    precision: str,
+    trial_seconds: float | None,
 ) -> tuple["Engine", dict[str, Any]]:
     from ..runtime import Engine
 
     place = pick_device(device)
     model: Any = load_model(name, weights, stages)
-    engine = Engine(model, backend, precision, place, threads)
+    engine = Engine(model, backend, precision, place, threads, trial_seconds=trial_seconds)
     details = {"model": model.name, "stages": getattr(model, "stages", None), "device": str(place)}
     return engine, details
 

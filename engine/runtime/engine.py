@@ -51,6 +51,8 @@ class Engine:
     max_memory   bytes for one run beside the weights and the picture itself, 1 GiB if left out
     stages       how often a recurrent network runs, None for its own number
     calibration  folder of rainy pictures that int8 learns its ranges from, None for bundled ones
+    trial_seconds  about how long that trial may take, 30 if left out (or UNRAIN_TRIAL_SECONDS); at 0 nothing is timed
+                 and a stored result or the fused float32 path is taken, which suits a handful of pictures
 
     "auto" is decided with the first picture of a size class, by a short trial that is kept on disk (UNRAIN_CACHE).
     """
@@ -66,6 +68,7 @@ class Engine:
         max_memory: int | None = None,
         stages: int | None = None,
         calibration: Path | str | None = None,
+        trial_seconds: float | None = None,
     ) -> None:
         if threads is not None and threads < 1:
             raise UnrainError(f"threads must be at least 1, got {threads}")
@@ -78,7 +81,9 @@ class Engine:
         self.stages = getattr(self.model, "stages", None)
         self._plan: tiling.Plan | None = None
         with limited_to(threads):
-            self._selection = Selection(self.model, backend, precision, self.device, threads, calibration)
+            self._selection = Selection(
+                self.model, backend, precision, self.device, threads, calibration, trial_seconds
+            )
 
     def __call__(self, x: Tensor | np.ndarray) -> Tensor | np.ndarray:
         """float [B,3,H,W] in [0,1] -> the same; uint8 numpy RGB [H,W,3] -> the same."""

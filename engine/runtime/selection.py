@@ -43,6 +43,7 @@ class Selection:
         device: torch.device,
         threads: int | None,
         calibration: Path | str | None = None,
+        trial_seconds: float | None = None,
     ) -> None:
         if name != "auto" and name not in BACKENDS:
             raise UnrainError(f"backend must be auto, {', '.join(BACKENDS)}; got {name!r}")
@@ -50,6 +51,7 @@ class Selection:
             raise UnrainError(f"precision must be auto, {', '.join(PRECISIONS)}; got {precision!r}")
         self.model, self.name, self.precision = model, name, precision
         self.device, self.threads, self.calibration = device, threads, calibration
+        self.trial_seconds = trial_seconds
         self.known = candidates(model, device)
         self.notes: list[str] = []
         self.others = {str(each): each.reason for each in self.known if each.reason is not None}
@@ -105,7 +107,7 @@ class Selection:
             runner = self._make(next(each for each in allowed if str(each) == result.winner))
         if result is None or isinstance(runner, str):
             picture = fidelity.sample(side, side).to(self.device)
-            result, runner = trial.race(allowed, self._make, picture, key)
+            result, runner = trial.race(allowed, self._make, picture, key, self.trial_seconds)
         if not result.winner:
             return self._raced_at_milder(side, result)
         chosen = Chosen(next(each for each in allowed if str(each) == result.winner), runner, None)

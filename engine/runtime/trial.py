@@ -59,12 +59,15 @@ def stored(key: str, known: list[Candidate]) -> Result | None:
         return None
 
 
-def race(known: list[Candidate], make: Make, picture: Tensor, key: str) -> tuple[Result, Runner | None]:
+def race(
+    known: list[Candidate], make: Make, picture: Tensor, key: str, seconds: float | None = None
+) -> tuple[Result, Runner | None]:
     """Times what can run on `picture`, best of a few rounds each in turn, until the time is up.
 
     Where nothing can run, the winner is "" and the runner None.
     """
-    seconds = float(os.environ.get("UNRAIN_TRIAL_SECONDS", SECONDS))
+    if seconds is None:
+        seconds = float(os.environ.get("UNRAIN_TRIAL_SECONDS", SECONDS))
     begin = time.perf_counter()
     runners: dict[str, Runner] = {}
     times: dict[str, float] = {}
