@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import UnrainError
 from .frames import Colour, Frame, Video
-from .packages import pyav
+from .packages import exact, pyav
 
 OPEN_SECONDS, STALL_SECONDS = 15.0, 10.0  # how long a camera or a network stream may keep us waiting
 RATE = Fraction(30)  # of a source that does not say
@@ -133,7 +133,7 @@ class ContainerSource:
             self.cut_short = f"{self.name} ends after {self._count} of {expected} frames"
 
     def _frame(self, frame: Any) -> Frame:
-        rgb = frame.to_ndarray(format="rgb24")
+        rgb = frame.to_ndarray(format="rgb24", **exact())
         if self.video.rotation:
             rgb = np.ascontiguousarray(np.rot90(rgb, self.video.rotation // 90))
         pts = frame.pts

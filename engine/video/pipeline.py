@@ -70,6 +70,8 @@ def derain_all(
         outgoing.end()
         _join(writer)
         reader.join(PATIENCE)
+        if not reader.is_alive():  # packets of sound belong to the source until they are written
+            source.close()
     report.dropped = incoming.dropped
     if isinstance(writer.error, BrokenPipeError):
         report.reader_left = True
@@ -115,7 +117,6 @@ class _Reader(threading.Thread):
             self.error = error
         finally:
             self._incoming.end()
-            self._source.close()
 
 
 class _Writer(threading.Thread):

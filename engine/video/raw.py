@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import UnrainError
 from .frames import Frame, Video
-from .packages import pyav
+from .packages import exact, pyav
 
 FORMATS = ("rgb24", "bgr24", "nv12")
 RATE = Fraction(30)  # raw frames do not say
@@ -37,7 +37,7 @@ def to_rgb(data: np.ndarray, size: tuple[int, int], pix_fmt: str) -> np.ndarray:
     if pix_fmt == "bgr24":
         return np.ascontiguousarray(data.reshape(height, width, 3)[..., ::-1])
     nv12 = pyav().VideoFrame.from_ndarray(data.reshape(height * 3 // 2, width), format="nv12")
-    return nv12.to_ndarray(format="rgb24", src_colorspace=_matrix(height))
+    return nv12.to_ndarray(format="rgb24", src_colorspace=_matrix(height), **exact())
 
 
 def from_rgb(rgb: np.ndarray, pix_fmt: str) -> np.ndarray:
@@ -46,7 +46,7 @@ def from_rgb(rgb: np.ndarray, pix_fmt: str) -> np.ndarray:
     if pix_fmt == "bgr24":
         return np.ascontiguousarray(rgb[..., ::-1])
     frame = pyav().VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-    return frame.to_ndarray(format="nv12", dst_colorspace=_matrix(rgb.shape[0]))
+    return frame.to_ndarray(format="nv12", dst_colorspace=_matrix(rgb.shape[0]), **exact())
 
 
 def _matrix(height: int) -> str:

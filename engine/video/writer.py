@@ -9,9 +9,9 @@ import numpy as np
 
 from ..errors import UnrainError
 from .frames import Frame, Video
-from .packages import pyav
+from .packages import exact, pyav
 
-SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".ts")
+SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".ts")  # AVI stores no times
 _LARGEST_BASE = 65535  # MPEG-4's own clock, where there is no H.264
 
 
@@ -48,6 +48,7 @@ class VideoSink:
             format=self._stream.pix_fmt,
             dst_colorspace=colour.space if colour.space != 2 else None,
             dst_color_range=colour.range or None,
+            **exact(),
         )
         coded.pts, coded.time_base = frame.pts, self._video.time_base
         if frame.duration and hasattr(type(coded), "duration"):
