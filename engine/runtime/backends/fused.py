@@ -9,6 +9,7 @@ from ...models.srn_brn import BRN, SRN
 from . import Runner
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def available(device: torch.device) -> str | None:
@@ -16,22 +17,31 @@ def available(device: torch.device) -> str | None:
         from ..fused.convolution import available as convolutions
 
         return convolutions()
-    return f"it runs on the CPU, not on {device.type}"
+    return None if device.type == "cuda" else f"it runs on a CPU or on CUDA, not on {device.type}"
 
 
 def can_run(model: nn.Module, precision: str, device: torch.device) -> str | None:
     if not isinstance(model, SRN | BRN):
         return f"it runs SRN and BRN networks, not {type(model).__name__}"
-    if device.type == "cpu":
-        if precision not in ("fp32", "bf16"):
-            return f"on a CPU it computes in fp32 or bf16, not in {precision}"
-        if precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            return "this CPU has no bf16 arithmetic"
+    if device.type == "cuda":
+        if model.config.cell != "lstm":
+            return f"on a GPU it runs LSTM cells, not {model.config.cell.upper()}"
+        if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+            return "this GPU has no bf16 arithmetic"
+        return None if precision in PRECISIONS else f"it computes in {', '.join(PRECISIONS)}, not in {precision}"
+    if precision not in ("fp32", "bf16"):
+        return f"on a CPU it computes in fp32 or bf16, not in {precision}"
+    if precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return "this CPU has no bf16 arithmetic"
     return None
 
 
 def make(model: nn.Module, precision: str, device: torch.device, threads: int | None) -> Runner:
+    dtype = _DTYPES[precision]
+    if device.type == "cuda":
+        from ..fused.srn_brn_gpu import RecordedRecurrence
+
+        return RecordedRecurrence(model, dtype, device)
     from ..fused.srn_brn_cpu import FusedBRN, FusedSRN
 
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     return (FusedSRN if isinstance(model, SRN) else FusedBRN)(model, dtype)
