@@ -20,6 +20,8 @@ using ptrdiff_t = decltype(static_cast<char*>(nullptr) - static_cast<char*>(null
 #define UNRAIN_HD __host__ __device__ __forceinline__
 #elif defined(_MSC_VER)
 #define UNRAIN_HD __forceinline
+#elif defined(__SANITIZE_ADDRESS__)  // every check inlined everywhere takes minutes to compile
+#define UNRAIN_HD inline
 #else
 #define UNRAIN_HD inline __attribute__((always_inline))
 #endif

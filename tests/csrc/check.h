@@ -1,0 +1,19 @@
+// A test framework of one macro: a failed check prints itself and the program ends with 1.
+#pragma once
+
+#include <cstdio>
+
+inline int& failures() {
+    static int count = 0;
+    return count;
+}
+
+#define CHECK(condition, ...)                                               \
+    do {                                                                    \
+        if (!(condition)) {                                                 \
+            ++failures();                                                   \
+            std::printf("%s:%d: %s failed: ", __FILE__, __LINE__, #condition); \
+            std::printf(__VA_ARGS__);                                       \
+            std::printf("\n");                                              \
+        }                                                                   \
+    } while (false)

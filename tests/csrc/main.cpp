@@ -1,0 +1,45 @@
+// All C++ tests of one build; prints what fails and ends with 1 then.
+#include <cstring>
+
+#include "../../csrc/ops.h"
+#include "check.h"
+
+namespace unrain {
+namespace generic {
+void check_vectors();
+}
+#if defined(__x86_64__)
+namespace avx2 {
+void check_vectors();
+}
+namespace avx512 {
+void check_vectors();
+}
+#elif defined(__aarch64__)
+namespace neon {
+void check_vectors();
+}
+#endif
+}  // namespace unrain
+
+void check_ops();
+void check_gpu_bodies();
+
+int main() {
+    using namespace unrain;
+    for (const Tier* const* tier = runnable_tiers(); *tier != nullptr; ++tier) {
+        const char* name = (*tier)->name;
+        if (std::strcmp(name, "generic") == 0) generic::check_vectors();
+#if defined(__x86_64__)
+        if (std::strcmp(name, "avx2") == 0) avx2::check_vectors();
+        if (std::strcmp(name, "avx512") == 0) avx512::check_vectors();
+#elif defined(__aarch64__)
+        if (std::strcmp(name, "neon") == 0) neon::check_vectors();
+#endif
+        std::printf("checked %s\n", name);
+    }
+    check_ops();
+    check_gpu_bodies();
+    std::printf(failures() == 0 ? "all passed\n" : "%d checks failed\n", failures());
+    return failures() == 0 ? 0 : 1;
+}

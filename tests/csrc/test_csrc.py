@@ -1,0 +1,89 @@
+"""Builds the C++ core with strict warnings, runs its tests under the sanitizers, and compiles the CUDA half."""
+
+import re
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from unrain.csrc import build
+
+HERE = Path(__file__).resolve().parent
+CSRC = HERE.parent.parent / "csrc"
+STRICT = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+# GCC's own AVX-512 header trips these two (its PR 105593).
+STRICT += ["-Wno-maybe-uninitialized", "-Wno-uninitialized"]
+NAMESPACE = re.compile(r"unrain::(generic|avx2|avx512|neon)")
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ on this machine")
+
+
+def compile_all(folder: Path, units: list[tuple[Path, list[str]]], flags: list[str]) -> list[Path]:
+    """One object per unit; a compiler message is the test's failure."""
+
+    def one(numbered) -> Path:
+        number, (source, extra) = numbered
+        target = folder / f"{number}-{source.stem}.o"
+        command = ["g++", "-c", str(source), "-o", str(target), "-std=c++17", "-fopenmp", f"-I{CSRC}", f"-I{HERE}"]
+        done = subprocess.run([*command, *flags, *extra], capture_output=True, text=True)
+        assert done.returncode == 0, f"{source.name}:\n{done.stderr[-3000:]}"
+        return target
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(one, enumerate(units)))
+
+
+def tier_units() -> list[tuple[Path, list[str]]]:
+    return [(CSRC / "tiers" / f"{tier}.cpp", build.TIERS[tier][0]) for tier in build.tiers()]
+
+
+def test_core_passes_its_tests_under_address_and_undefined_sanitizers(tmp_path):
+    units = [(CSRC / "dispatch.cpp", []), *tier_units()]
+    units += [(HERE / name, []) for name in ("main.cpp", "ops.cpp", "gpu_bodies.cpp")]
+    for tier in build.tiers():
+        defines = [f"-DUNRAIN_TIER={tier}", f"-DUNRAIN_SIMD_{tier.upper()}"]
+        units.append((HERE / "vectors.cpp", [*build.TIERS[tier][0], *defines]))
+    sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    flags = [*STRICT, *sanitize, "-O1", "-g1", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+    objects = compile_all(tmp_path, units, flags)
+    program = tmp_path / "tests"
+    subprocess.run(["g++", *map(str, objects), "-o", str(program), "-fopenmp", *sanitize], check=True)
+    done = subprocess.run([str(program)], capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    assert "all passed" in done.stdout
+
+
+def test_as_it_is_shipped_it_compiles_without_a_warning_and_keeps_its_tiers_apart(tmp_path):
+    """A function compiled with AVX flags that other tiers could link to would crash a machine without AVX."""
+    objects = compile_all(tmp_path, tier_units(), [*STRICT, *build.GNU_FLAGS])
+    for tier, path in zip(build.tiers(), objects, strict=True):
+        listing = subprocess.run(["nm", "-C", str(path)], capture_output=True, text=True, check=True).stdout
+        shared = [line for line in listing.splitlines() if re.search(r" [WuV] ", line)]
+        strangers = [
+            line for line in shared if f"unrain::{tier}" not in line and "DW.ref.__gxx_personality" not in line
+        ]
+        assert not strangers, f"{tier} shares with the others: {strangers[:5]}"
+
+
+def cuda_object(tmp_path, archs: list[str]) -> tuple[Path, str]:
+    nvcc = build.find_nvcc()
+    if nvcc is None:
+        pytest.skip("there is no nvcc on this machine")
+    target = build.compile_cuda(nvcc, CSRC / "cuda" / "kernels.cu", archs, tmp_path, ("--ptxas-options=-v",))
+    return Path(target), nvcc
+
+
+def test_cuda_sources_compile(tmp_path):
+    assert cuda_object(tmp_path, ["90"])[0].stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_cuda_sources_compile_for_every_architecture(tmp_path):
+    target, nvcc = cuda_object(tmp_path, build.CUDA_ARCHS.split(","))
+    tool = shutil.which("cuobjdump", path=str(build.cuda_library_folders(nvcc)[0].parent / "bin"))
+    if tool is None:
+        pytest.skip("there is no cuobjdump beside nvcc")
+    listing = subprocess.run([tool, "-lelf", str(target)], capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"sm_(\d+)", listing)) == set(build.CUDA_ARCHS.split(","))
