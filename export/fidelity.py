@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..engine.errors import UnrainError
+from ..engine.runtime.fidelity import LIMITS
 
 if TYPE_CHECKING:
     from torch import nn
 
-RULE = {"fp32": 60.0, "fp16": 50.0, "bf16": 50.0, "int8": 40.0}
+RULE = LIMITS  # dB by precision; the Engine chooses by the same
 
 
 class Fidelity(NamedTuple):

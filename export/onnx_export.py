@@ -20,6 +20,7 @@ from .onnx_half import Islands, to_half
 from .onnx_ports import clamp_picture, start_sequences, take_frames
 from .onnx_ranges import Range, layers_beyond
 from .pictures import batches
+from .quantise import biases_apart
 from .quantise_search import Quantised, quantise
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ def build_onnx(
     if precision == "int8":
         int8 = quantise(graph, batches(pictures, CALIBRATION_SIDE), forced)
         graph = int8.graph
+        if half:
+            biases_apart(graph)
     if half:
         # The hidden state goes into convolutions only; the cell state and the pictures keep fp32 between frames too.
         half_ports = [f"{field}_{end}" for field in fields if field[0] == "h" for end in ("in", "out")]

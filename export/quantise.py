@@ -102,6 +102,45 @@ def quantised(model: onnx.ModelProto, scales: Scales, layers: Collection[str]) -
     return onnx.shape_inference.infer_shapes(result, data_prop=True)
 
 
+def biases_apart(model: onnx.ModelProto) -> None:
+    """Add the biases of INT8 convolutions behind them, in place.
+
+    ONNX Runtime turns the bias of such a convolution into int32 steps of activation scale times weight scale; in half
+    precision that product is 0 or nearly so, and the result is wrong by tens of codes.
+    """
+    from onnx import helper, numpy_helper
+
+    biases = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        nodes.append(node)
+        if node.op_type != "Conv" or not node.input[1].endswith("/int8/back") or len(node.input) < 3:
+            continue
+        bias, output, apart = node.input[2], node.output[0], f"{node.input[2]}/apart"
+        if apart not in biases:
+            wide = numpy_helper.to_array(biases[bias]).reshape(1, -1, 1, 1)
+            biases[apart] = numpy_helper.from_array(wide, apart)
+            model.graph.initializer.append(biases[apart])
+        del node.input[2]
+        node.output[0] = f"{output}/before bias"
+        nodes.append(helper.make_node("Add", [node.output[0], apart], [output], f"{node.name}/bias"))
+    nodes = [_copy(node) for node in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input}
+    kept = [_copy(tensor) for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    model.CopyFrom(_with_types(model))
+
+
+def _with_types(model: onnx.ModelProto) -> onnx.ModelProto:
+    import onnx
+
+    del model.graph.value_info[:]
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)
+
+
 def in_half(scale: np.ndarray) -> np.ndarray:
     """Scales that half precision holds exactly, so that a graph in half precision quantises to the same steps."""
     return np.maximum(scale, SMALLEST_SCALE).astype(np.float16).astype(np.float32)

@@ -93,6 +93,17 @@ def test_the_exported_file_keeps_40_decibels(network, tmp_path, pictures, others
     assert bool(exported.islands) == (others == "fp16")
 
 
+def test_optimising_a_half_int8_graph_changes_nothing(network, tmp_path):
+    """A bias inside an INT8 convolution would be quantised with a scale that half precision does not hold."""
+    model = network("srn", channels=8, blocks=1, stages=2)
+    graph = onnx.load(export_onnx(model, tmp_path / "x.onnx", "int8").path)
+    noise = np.random.default_rng(0).random((1, 3, 40, 48), dtype=np.float32)
+    found = [session(graph, optimise=optimise).run(None, {"image": noise})[0] for optimise in (True, False)]
+    assert np.abs(found[0] - found[1]).max() < 0.01
+    biased = [node.name for node in graph.graph.node if node.op_type == "Conv" and len(node.input) > 2]
+    assert biased == []
+
+
 def test_a_fragile_layer_is_found_and_kept(network, pictures):
     """One channel a thousand times louder than the others, made good by the next convolution: no scale suits both."""
     model = deepcopy(network("srn", stages=1))

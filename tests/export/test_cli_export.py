@@ -1,0 +1,125 @@
+"""`unrain export` as a user meets it."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+import unrain
+from unrain.engine.cli.main import main
+from unrain.engine.images import write_image
+from unrain.engine.models.checkpoint import save
+from unrain.export import targets
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    model = unrain.build("srn", channels=8, blocks=1, stages=2)
+    path = tmp_path_factory.mktemp("weights") / "srn.safetensors"
+    save(model, path, licence="CC0-1.0")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    write_image(folder / "a.png", np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8))
+    return str(folder)
+
+
+@pytest.fixture
+def run(capfd):
+    def call(*words):
+        capfd.readouterr()
+        code = main(["export", *map(str, words)])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def exported(weights, images, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "srn.onnx"
+    assert main(["export", weights, "--precision", "fp16", "--images", images, "-o", str(path)]) == 0
+    return path
+
+
+def test_an_export_is_verified_by_default(run, weights, images, tmp_path):
+    code, out, err = run(weights, "--images", images, "-o", tmp_path / "x.onnx")
+    assert (code, err) == (0, "")
+    assert f"{tmp_path / 'x.onnx'}, " in out and "fp32 passed: " in out and "of 1 pictures" in out
+    assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]
+
+
+def test_json_holds_it_all(run, weights, images, tmp_path):
+    code, out, _ = run(weights, "--to", "int8", "--images", images, "-o", tmp_path / "x.onnx", "--json")
+    answer = json.loads(out)
+    assert code == 0 and answer["verified"]["passed"] and answer["verified"]["required"] == 40
+    details = answer["details"]
+    assert (details["model"], details["precision"], details["licence"]) == ("srn", "int8", "CC0-1.0")
+    assert details["int8_layers"] and answer["files"] == [str(tmp_path / "x.onnx")]
+
+
+def test_a_server_folder(run, weights, images, tmp_path):
+    words = ("--to", "server", "--name", "wiper", "--state", "--size", "40x48", "--frames")
+    code, out, _ = run(weights, *words, "--images", images, "-o", tmp_path / "models")
+    assert code == 0 and "fp16 passed" in out
+    assert (tmp_path / "models" / "wiper" / "config.pbtxt").is_file()
+
+
+def test_an_exported_file_is_verified_again(run, exported, weights, images, tmp_path):
+    code, out, _ = run("--verify", exported, "--weights", weights, "--images", images)
+    assert code == 0 and "fp16 passed" in out
+    model = onnx.load(exported)
+    tensor = next(tensor for tensor in model.graph.initializer if "f_out.bias" in tensor.name)
+    off = numpy_helper.to_array(tensor) + np.float16(0.1)
+    tensor.CopyFrom(numpy_helper.from_array(off, tensor.name))
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(model.SerializeToString())
+    code, out, _ = run("--verify", bad, "--weights", weights, "--images", images, "--json")
+    assert code == 1 and json.loads(out)["verified"]["passed"] is False
+
+
+def test_what_does_not_compute_the_same_is_put_aside(run, weights, images, tmp_path, monkeypatch):
+    monkeypatch.setitem(unrain.export.fidelity.RULE, "fp32", 500.0)
+    code, out, err = run(weights, "--images", images, "-o", tmp_path / "x.onnx")
+    assert code == 1 and "fp32 FAILED" in out and "put aside as" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["x.onnx.rejected"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--to", "coreml", "-o", "x"], "--to must be one of onnx, int8, server"),
+        (["WEIGHTS"], "say where to write: -o FILE.onnx"),
+        (["WEIGHTS", "-o", "x.txt"], "x.txt must end in .onnx"),
+        (["WEIGHTS", "-o", "x.onnx", "--size", "480"], "--size must be HEIGHTxWIDTH, such as 480x640; got '480'"),
+        (["WEIGHTS", "-o", "x.onnx", "--size", "4x480"], "size must be height and width of at least 8 each"),
+        (["WEIGHTS", "-o", "x.onnx", "--precision", "int4"], "precision must be one of fp32, fp16, int8"),
+        (["WEIGHTS", "-o", "x.onnx", "--to", "int8", "--precision", "fp16"], "--to int8 is int8, not fp16"),
+        (["WEIGHTS", "-o", "x.onnx", "--images", "nowhere"], "nowhere is no folder of pictures"),
+        (["nonsense", "-o", "x.onnx"], "no model is called 'nonsense'"),
+        (["--verify", "nowhere.onnx"], "nowhere.onnx does not exist"),
+    ],
+)
+def test_mistakes_are_one_line(run, weights, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*(weights if word == "WEIGHTS" else word for word in words))
+    assert code == 1 and out == "" and message in err and err.count("\n") == 1 and err.startswith("unrain: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_package_is_one_line(run, weights, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    code, _, err = run(weights, "-o", tmp_path / "x.onnx")
+    assert code == 1 and "pip install unrain[onnx]" in err and err.count("\n") == 1
+
+
+def test_every_target_is_in_the_help(run):
+    code, out, _ = run("--help")
+    assert code == 0 and all(name in out for name in targets.TARGETS)
