@@ -43,7 +43,8 @@ class Engine:
 
     model        a name (its shipped weights are loaded), a file of weights, or a network
     backend      "auto", or one of `unrain.engine.runtime.backends.BACKENDS`
-    precision    "auto" (what keeps 50 dB to the reference), "fp32", "bf16", "fp16" or "int8" (40 dB)
+    precision    "auto" (what keeps 50 dB to the reference), "fp32", "bf16", "fp16", or "int8" (40 dB; where the backend
+                 is free, more precision is taken if that is faster all the same)
     device       where to compute; None takes the first GPU where there is one
     threads      how many CPU threads to use, None for what PyTorch uses
     tile         "auto" cuts pictures that would not fit into `max_memory`, a number cuts into tiles of that many pixels

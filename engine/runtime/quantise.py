@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 from typing import Any
 
@@ -14,6 +16,7 @@ def quantised(network: Any, pictures: list[Tensor]) -> Any:
 
     nncf.set_log_level(logging.ERROR)
     samples = nncf.Dataset(pictures, lambda picture: {network.inputs[0].any_name: picture.numpy()})
-    return nncf.quantize(
-        network, samples, preset=nncf.QuantizationPreset.MIXED, subset_size=len(pictures), fast_bias_correction=True
-    )
+    with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
+        return nncf.quantize(
+            network, samples, preset=nncf.QuantizationPreset.MIXED, subset_size=len(pictures), fast_bias_correction=True
+        )

@@ -107,7 +107,8 @@ class Selection:
             runner = self._make(next(each for each in allowed if str(each) == result.winner))
         if result is None or isinstance(runner, str):
             picture = fidelity.sample(side, side).to(self.device)
-            result, runner = trial.race(allowed, self._make, picture, key, self.trial_seconds)
+            wanted = "fp32" if self.precision == "auto" else self.precision
+            result, runner = trial.race(allowed, self._make, picture, key, self.trial_seconds, wanted)
         if not result.winner:
             return self._raced_at_milder(side, result)
         chosen = Chosen(next(each for each in allowed if str(each) == result.winner), runner, None)
@@ -115,6 +116,9 @@ class Selection:
         chosen.milliseconds = result.milliseconds.get(result.winner)
         chosen.trial_pixels = side if chosen.milliseconds is not None else None
         chosen.others = {**self.others, **result.notes}
+        if self.precision == "int8" and chosen.precision != "int8":
+            reasons = [f"{name}: {result.notes.get(name)}" for name in map(str, allowed) if name.endswith("int8")]
+            self._say(f"{chosen.precision} is taken in place of int8 ({'; '.join(reasons)})")
         return chosen
 
     def _raced_at_milder(self, side: int, result: trial.Result) -> Chosen:
@@ -122,7 +126,7 @@ class Selection:
         before = self.precision
         refused = [f"{name}: {reason}" for name, reason in result.notes.items() if name in self._decibels]
         reasons = "; ".join(refused) or f"no backend here offers it on {self.device.type}"
-        milder = {"int8": "auto", "bf16": "fp32", "fp16": "fp32"}.get(before)
+        milder = {"bf16": "fp32", "fp16": "fp32"}.get(before)
         if milder is None:
             raise UnrainError(f"no backend can run this network in {before}: {reasons}")
         self._say(f"{before} is not to be had, {milder} is taken ({reasons})")
@@ -131,7 +135,10 @@ class Selection:
         return self._raced(side)
 
     def _allowed(self) -> list[Candidate]:
-        precisions = _AUTO.get(self.device.type, ("fp32",)) if self.precision == "auto" else (self.precision,)
+        """What may be raced. int8 is a permission: more precision is taken where it is faster all the same."""
+        precisions = (self.precision,)
+        if self.precision in ("auto", "int8"):
+            precisions = _AUTO.get(self.device.type, ("fp32",)) + (("int8",) if self.precision == "int8" else ())
         return [
             each
             for each in self.known

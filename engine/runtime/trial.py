@@ -16,7 +16,7 @@ from . import cache
 from .backends import Runner
 from .candidates import TRIAL_ORDER, Candidate
 
-SECONDS = 30.0  # UNRAIN_TRIAL_SECONDS; at 0 nothing is timed, and fp32 is preferred: less precision has to be faster
+SECONDS = 30.0  # UNRAIN_TRIAL_SECONDS; at 0 nothing is timed and fp32 taken: less precision has to prove faster
 ROUNDS = 5
 _HOPELESS = 2.0  # times the best: one run is enough to know
 _PACKAGES = ("torch", "openvino", "nncf", "onnxruntime", "triton", "tensorrt", "tensorrt_rtx")
@@ -60,11 +60,17 @@ def stored(key: str, known: list[Candidate]) -> Result | None:
 
 
 def race(
-    known: list[Candidate], make: Make, picture: Tensor, key: str, seconds: float | None = None
+    known: list[Candidate],
+    make: Make,
+    picture: Tensor,
+    key: str,
+    seconds: float | None = None,
+    wanted: str = "fp32",
 ) -> tuple[Result, Runner | None]:
     """Times what can run on `picture`, best of a few rounds each in turn, until the time is up.
 
-    Where nothing can run, the winner is "" and the runner None.
+    Where nothing can run, the winner is "" and the runner None. Where there is no time at all, the precision that is
+    `wanted` goes first.
     """
     if seconds is None:
         seconds = float(os.environ.get("UNRAIN_TRIAL_SECONDS", SECONDS))
@@ -72,7 +78,9 @@ def race(
     runners: dict[str, Runner] = {}
     times: dict[str, float] = {}
     notes = {str(each): each.reason for each in known if each.reason is not None}
-    order = sorted((each for each in known if each.reason is None), key=lambda each: _first_try(each, seconds > 0))
+    order = sorted(
+        (each for each in known if each.reason is None), key=lambda each: _first_try(each, seconds > 0, wanted)
+    )
     for each in order:
         name = str(each)
         if each.backend == "compile" and f"fused {each.precision}" in runners:
@@ -118,10 +126,11 @@ def timed(runner: Runner, picture: Tensor) -> float:
     return (time.perf_counter() - begin) * 1e3
 
 
-def _first_try(each: Candidate, timed: bool) -> tuple[int, ...]:
+def _first_try(each: Candidate, timed: bool, wanted: str) -> tuple[int, ...]:
     """Quick to build before slow to build; then, where there is time, the fast precisions before fp32."""
     backend, exact = TRIAL_ORDER.index(each.backend), each.precision == "fp32"
-    return (backend, exact) if timed else (not exact, backend)
+    # int8 is slow to build, and asked for by name: it must not be what the time is up for.
+    return (each.precision != "int8", backend, exact) if timed else (each.precision != wanted, not exact, backend)
 
 
 def _device_name(device: torch.device) -> str:

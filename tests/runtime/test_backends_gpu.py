@@ -1,10 +1,14 @@
 """The fused path of a GPU: the same functions unrecorded on a CPU, and recorded where there is a GPU."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 import unrain
-from unrain import kernels
 from unrain.engine.errors import UnrainError
 from unrain.engine.runtime.backends import eager
 from unrain.engine.runtime.fidelity import LIMITS, decibels, sample
@@ -51,15 +55,24 @@ def test_goes_on_from_a_state_or_from_a_picture(device):
         last(ours, state=state)
 
 
-def test_the_triton_cell_in_the_interpreter(monkeypatch):
+IN_THE_INTERPRETER = """
+from unrain import kernels
+from test_backends_gpu import decibels, pair, sample
+ours, plain = pair("srn", "fp32", "cpu", stages=2)
+x = sample(8, 8)
+with kernels.use("triton"):
+    output = ours.run(x)
+assert decibels(output, plain.run(x)) >= 60
+"""
+
+
+@pytest.mark.slow
+def test_the_triton_cell_in_the_interpreter():
     pytest.importorskip("triton")
-    if "triton" not in kernels.info()["conv_lstm"] or kernels.info()["conv_lstm"]["triton"] != "available":
-        pytest.skip(kernels.info()["conv_lstm"]["triton"])
-    ours, plain = pair("srn", "fp32", "cpu", stages=2)
-    x = sample(9, 11)
-    with kernels.use("triton"):
-        output = ours.run(x)
-    assert decibels(output, plain.run(x)) >= 60
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = str(Path(__file__).parent)
+    done = subprocess.run([sys.executable, "-c", IN_THE_INTERPRETER], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.gpu

@@ -45,8 +45,31 @@ def test_int8_that_is_too_far_off_is_refused_with_its_number(monkeypatch):
     engine(sample(40, 40))
     told = engine.explain()
     assert told["precision"] == "fp32"  # without a trial the exact one
-    assert "400 are needed" in told["notes"][0] and "int8" in told["notes"][0]
+    assert "fp32 is taken in place of int8" in told["notes"][0] and "400 are needed" in told["notes"][0]
     assert "400 are needed" in told["others"]["openvino int8"]
+
+
+def test_int8_is_a_permission_and_gives_way_to_what_is_faster(monkeypatch, tmp_path):
+    from unrain.engine.runtime import trial
+    from unrain.engine.runtime.candidates import candidates
+
+    model = unrain.build("srn", blocks=1).eval()
+    model.stages = 1
+    needs_int8(model)
+    monkeypatch.setenv("UNRAIN_CACHE", str(tmp_path))
+    monkeypatch.setenv("UNRAIN_TRIAL_SECONDS", "100")
+    kept = [("openvino", "int8"), ("fused", "fp32")]
+    monkeypatch.setattr(
+        selection, "candidates", lambda *args: [each for each in candidates(*args) if tuple(each[:2]) in kept]
+    )
+    for slow, winner in (("Fused", "int8"), ("Graph", "fp32")):
+        monkeypatch.setattr(trial, "timed", lambda runner, picture, slow=slow: 1 + (slow in type(runner).__name__))
+        monkeypatch.setenv("UNRAIN_CACHE", str(tmp_path / slow))
+        engine = Engine(model, "auto", "int8", "cpu")
+        engine(sample(40, 40))
+        told = engine.explain()
+        assert told["precision"] == winner
+        assert bool(told["notes"]) == (winner != "int8")
 
 
 def test_int8_falls_back_on_the_backend_that_was_asked_for(monkeypatch):
