@@ -1,7 +1,6 @@
 """The side of `unrain run` that takes video: clips, cameras, network streams, and raw frames through pipes."""
 
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from ..video.frames import Sink, Source
     from ..video.pipeline import Report
 
+STDIN, STDOUT = 0, 1
 FOREVER_MS = 1e9  # frames of a file wait for their last stage
 
 
@@ -171,7 +171,7 @@ def _open_source(job: VideoJob, options: VideoOptions) -> "Source":
 
         if size is None:
             raise UnrainError("raw frames from a pipe need their size: unrain run - --size 1280x720 --pix-fmt nv12")
-        return RawSource(sys.stdin.fileno(), size, options.pix_fmt or "rgb24", rate or RATE)
+        return RawSource(STDIN, size, options.pix_fmt or "rgb24", rate or RATE)
     from ..video.container import ContainerSource
 
     return ContainerSource(camera(job.source) or job.source, is_live(job.source), size, rate)
@@ -182,7 +182,7 @@ def _open_sinks(job: VideoJob, source: "Source", options: VideoOptions) -> "list
     from ..video.writer import VideoSink
 
     if job.target == PIPE:
-        return [RawSink(sys.stdout.fileno(), options.pix_fmt or "rgb24", source.video.size)]
+        return [RawSink(STDOUT, options.pix_fmt or "rgb24", source.video.size)]
     make_folder(Path(job.target).parent)
     result = VideoSink(Path(job.target), source.video, options.crf)
     for codec in result.dropped_audio:

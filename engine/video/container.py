@@ -35,6 +35,7 @@ class ContainerSource:
             self._packets = self._container.demux(self._stream, *audio)
             self._last_pts: int | None = None
             self._count = 0
+            self._items = self._decode()
             self._waiting = self._up_to_first_frame()
             self.video = self._describe(self._waiting[-1], audio)
         except BaseException:
@@ -85,7 +86,7 @@ class ContainerSource:
     def _up_to_first_frame(self) -> list[Any]:
         """What comes before the first frame, and that frame: only it tells rotation and colours."""
         waiting = []
-        for item in self._items():
+        for item in self._items:
             waiting.append(item)
             if isinstance(item, pyav().VideoFrame):
                 return waiting
@@ -111,9 +112,9 @@ class ContainerSource:
     def _chain(self) -> Iterator[Any]:
         while self._waiting:
             yield self._waiting.pop(0)
-        yield from self._items()
+        yield from self._items
 
-    def _items(self) -> Iterator[Any]:
+    def _decode(self) -> Iterator[Any]:
         """Decoded frames and packets of sound; what cannot be read or decoded ends it, with a line why."""
         av = pyav()
         try:

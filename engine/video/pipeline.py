@@ -15,7 +15,7 @@ from .frames import Frame, Sink, Source
 from .mailbox import Closed, Mailbox, Stalled
 
 ROOM = 4  # frames that may wait before and after the network
-PATIENCE = 5.0  # seconds a thread that hangs in a device gets to end
+PATIENCE = 2.0  # seconds a reader that hangs in its device gets to end
 
 Process = Callable[[np.ndarray, float], tuple[np.ndarray, Status]]
 

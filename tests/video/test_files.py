@@ -54,6 +54,12 @@ def test_a_variable_rate_stays_variable(make_clip, tmp_path, look):
     assert look(tmp_path / "out.mp4")["times"] == [time / 1000 for time in times]
 
 
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_clips_of_very_few_frames_lose_none(make_clip, tmp_path, look, frames):
+    report = through(make_clip("in.mp4", frames=frames), tmp_path / "out.mp4")
+    assert report.frames == frames == len(look(tmp_path / "out.mp4")["times"]) and report.cut_short is None
+
+
 @pytest.mark.parametrize("rotation", [90, 180, 270])
 def test_rotation_is_kept_and_the_network_sees_the_picture_upright(make_clip, tmp_path, look, rotation):
     clip = make_clip("in.mp4", rotation=rotation)
