@@ -157,6 +157,6 @@ def _with_stages(model: nn.Module, stages: int | None) -> nn.Module:
         raise UnrainError(f"{getattr(model, 'name', type(model).__name__)} has no stages; leave their number out")
     if stages < 1:
         raise UnrainError(f"stages must be at least 1, got {stages}")
-    model = copy(model)
-    model.stages = stages
-    return model
+    other: Any = copy(model)
+    other.stages = stages
+    return other

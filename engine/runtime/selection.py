@@ -136,7 +136,7 @@ class Selection:
 
     def _allowed(self) -> list[Candidate]:
         """What may be raced. int8 is a permission: more precision is taken where it is faster all the same."""
-        precisions = (self.precision,)
+        precisions: tuple[str, ...] = (self.precision,)
         if self.precision in ("auto", "int8"):
             precisions = _AUTO.get(self.device.type, ("fp32",)) + (("int8",) if self.precision == "int8" else ())
         return [

@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Callable
 from importlib import metadata
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -146,8 +146,8 @@ def _processor() -> str:
     return cache.key_of(cpu=sorted(set(kept)))
 
 
-def _versions() -> dict[str, Any]:
-    found = {}
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
     for package in (*_PACKAGES, "unrain"):
         try:
             found[package] = metadata.version(package)

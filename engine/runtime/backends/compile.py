@@ -47,12 +47,12 @@ class Compiled(Runner):
 
     def __init__(self, model: nn.Module, precision: str, device: torch.device) -> None:
         self.dtype = _DTYPES[precision]
-        model = deepcopy(model).to(device, self.dtype, memory_format=torch.channels_last).eval().requires_grad_(False)
-        self.model = model
+        own: Any = deepcopy(model).to(device, self.dtype).eval().requires_grad_(False)
+        self.model = own.to(memory_format=torch.channels_last)
         self.recurrent = getattr(model, "stages", None) is not None
         # Frozen weights are packed once, at compile time.
-        options = {"freezing": True} if device.type == "cpu" else {"max_autotune": False, "triton.cudagraphs": False}
-        self.stage = torch.compile(model.stage if self.recurrent else model, options=options)
+        options: dict[str, Any] = {"freezing": True} if device.type == "cpu" else {}
+        self.stage = torch.compile(self.model.stage if self.recurrent else self.model, options=options)
 
     def _prepared(self, picture: Tensor) -> Tensor:
         return picture.to(self.dtype).contiguous(memory_format=torch.channels_last)

@@ -32,7 +32,7 @@ def make(model: nn.Module, precision: str, device: torch.device, threads: int | 
 class Eager(Runner):
     def __init__(self, model: nn.Module, precision: str, device: torch.device) -> None:
         self.dtype = _DTYPES[precision]
-        self.model = deepcopy(model).to(device, self.dtype).eval()
+        self.model: Any = deepcopy(model).to(device, self.dtype).eval()
 
     @torch.inference_mode()
     def run(self, x: Tensor) -> Tensor:

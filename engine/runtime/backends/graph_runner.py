@@ -39,7 +39,8 @@ class GraphRunner(Runner):
     """
 
     def __init__(self, model: nn.Module, open_session: Callable[[onnx.ModelProto], Session]) -> None:
-        self.model, self.open_session = model, open_session
+        self.model: Any = model
+        self.open_session = open_session
         self._network = open_session(translated(network_graph, model))
         self._stage: Session | None = None
         self._plain: Runner | None = None

@@ -13,7 +13,7 @@ Everything is channels-last, in float32 or bfloat16; the cell state and the pict
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ....kernels.lstm_gates import describe
 from ....kernels.registry import resolve
 from ...errors import UnrainError
-from ...models.srn_brn import SRN, Branch, ConvGRU, ConvLSTM
+from ...models.srn_brn import SRN, Branch, ConvGRU, ConvLSTM, ResBlock
 from ..backends import Runner, Step
 from .convolution import Convolution
 
@@ -50,8 +50,9 @@ class LSTM:
 
     states = 2
 
-    def __init__(self, cell: ConvLSTM, widths: Sequence[int], dtype: torch.dtype) -> None:
-        self.weight, self.bias = cell.gates.weight.detach(), cell.gates.bias.detach()
+    def __init__(self, gates: nn.Conv2d, widths: Sequence[int], dtype: torch.dtype) -> None:
+        assert gates.bias is not None
+        self.weight, self.bias = gates.weight.detach(), gates.bias.detach()
         self.widths, self.dtype = list(widths), dtype
         self.channels = self.weight.shape[0] // 4
         self._convolutions: dict[tuple[bool, ...], Convolution] = {}
@@ -72,15 +73,14 @@ class LSTM:
 
     def __call__(self, maps: Sequence[Tensor | None], memory: Memory, out: tuple[Tensor, ...]) -> None:
         h, c = memory or (None, None)
-        maps = [*maps, h]
-        convolution = self._convolution(tuple(each is not None for each in maps))
-        maps = [each for each in maps if each is not None]
-        batch, _, height, width = maps[0].shape
+        convolution = self._convolution(tuple(each is not None for each in (*maps, h)))
+        present = [each for each in (*maps, h) if each is not None]
+        batch, _, height, width = present[0].shape
         rows = max(1, min(height, BAND_BYTES // (width * 4 * self.channels * self.dtype.itemsize)))
         for b in range(batch):
             for top in range(0, height, rows):
                 band = slice(top, min(top + rows, height))
-                pre = convolution(self._rows(maps, b, band, rows), rows_padded=True)
+                pre = convolution(self._rows(present, b, band, rows), rows_padded=True)
                 state = None if c is None else c[b : b + 1, :, band]
                 lstm_step(pre, state, out[0][b : b + 1, :, band], out[1][b : b + 1, :, band])
 
@@ -114,13 +114,13 @@ class GRU:
         self.candidate = Convolution(cell.candidate.weight, cell.candidate.bias, dtype)
 
     def __call__(self, maps: Sequence[Tensor | None], memory: Memory, out: tuple[Tensor, ...]) -> None:
-        like = maps[0]
-        h = like.new_zeros(()).expand(like.shape[0], self.widths[-1], *like.shape[2:]) if memory is None else memory[0]
-        maps = [
+        like = next(each for each in maps if each is not None)
+        all_maps = [
             like.new_zeros(()).expand(like.shape[0], width, *like.shape[2:]) if each is None else each
-            for each, width in zip(maps, self.widths, strict=False)
+            for each, width in zip((*maps, None if memory is None else memory[0]), self.widths, strict=True)
         ]
-        joined = torch.cat([*maps, h], 1).contiguous(memory_format=torch.channels_last)
+        h = all_maps[-1]
+        joined = torch.cat(all_maps, 1).contiguous(memory_format=torch.channels_last)
         update, reset = self.gates(joined).sigmoid_().chunk(2, 1)
         torch.mul(reset, h, out=joined[:, -self.widths[-1] :])
         candidate = self.candidate(joined).tanh_()
@@ -135,14 +135,17 @@ class FusedBranch:
             weight[:, :3], bias, dtype
         )  # the only part of srn-x, whose picture is the estimate
         self.f_in = Convolution(weight[:, 3:], None, dtype) if self.sees_rainy else None
-        lstm = isinstance(branch.f_recurrent, ConvLSTM)
         channels = weight.shape[0]
-        inputs = branch.f_recurrent.gates.weight.shape[1]
-        widths = [channels] * (inputs // channels)
-        self.cell = (LSTM if lstm else GRU)(branch.f_recurrent, widths, dtype)
+        recurrent = branch.f_recurrent
+        widths = [channels] * (recurrent.gates.weight.shape[1] // channels)
+        self.cell: LSTM | GRU
+        if isinstance(recurrent, ConvLSTM):
+            self.cell = LSTM(recurrent.gates, widths, dtype)
+        else:
+            self.cell = GRU(recurrent, widths, dtype)
         self.blocks = [
             tuple(Convolution(conv.weight, conv.bias, dtype) for conv in (block.conv1, block.conv2))
-            for block in branch.f_res
+            for block in cast("Sequence[ResBlock]", branch.f_res)
         ]
         self.f_out = Convolution(branch.f_out.weight, branch.f_out.bias, dtype)
         self.channels, self.dtype = channels, dtype
@@ -164,7 +167,10 @@ class FusedBranch:
         out: tuple[Tensor, ...],
     ) -> Tensor:
         """The branch's result [B,3,H,W]; its new memory goes to `out`."""
-        z = self.f_in_rainy(pictures, relu=True) if self.f_in is None else self.f_in.plus(pictures, constant, relu=True)
+        if self.f_in is None or constant is None:
+            z = self.f_in_rainy(pictures, relu=True)
+        else:
+            z = self.f_in.plus(pictures, constant, relu=True)
         self.cell([z, *others], memory, out)
         x = out[0]
         for number, (conv1, conv2) in enumerate(self.blocks):
@@ -185,7 +191,7 @@ class State(NamedTuple):
 class Recurrence(Runner):
     """The loop over stages; SRN and BRN differ in `_stage`."""
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, model: Any, dtype: torch.dtype) -> None:
         self.stages, self.dtype, self.config = model.stages, dtype, model.config
         single = isinstance(model, SRN)
         self.branches = tuple(
@@ -255,6 +261,7 @@ class FusedBRN(Recurrence):
         image_branch, rain_branch = self.branches
         memory_x, memory_r = state.memories
         others = () if not self.config.rain_sees_image else (memory_x[0] if memory_x else None,)
+        assert state.rain is not None  # a BRN's always is a picture
         rain = rain_branch(constants[1], self._compact(state.rain), others, memory_r, out[1])
         others = () if not self.config.image_sees_rain else (out[1][0],)
         pictures = torch.cat((self._compact(state.image), rain), 1).contiguous(memory_format=torch.channels_last)

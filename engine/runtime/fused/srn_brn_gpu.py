@@ -12,15 +12,15 @@ and results are static buffers. On another device the same functions run as they
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ....kernels import conv_lstm, prepare_conv_lstm
 from ...errors import UnrainError
-from ...models.srn_brn import SRN, Branch
+from ...models.srn_brn import SRN, Branch, ResBlock
 from ..backends import Runner, Step
 from .srn_brn_cpu import Memory, State
 
@@ -36,28 +36,28 @@ class BranchWeights:
             value = value.detach().to(device, dtype, copy=True)
             return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
 
-        def pair(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+        def pair(conv: Any) -> tuple[Tensor, Tensor]:
             return stored(conv.weight), stored(conv.bias)
 
         self.f_in, self.f_out = pair(branch.f_in), pair(branch.f_out)
-        gates = branch.f_recurrent.gates
+        gates: Any = branch.f_recurrent.gates
         self.gates = prepare_conv_lstm(stored(gates.weight).contiguous(), stored(gates.bias))
-        self.blocks = [(pair(block.conv1), pair(block.conv2)) for block in branch.f_res]
+        self.blocks = [(pair(block.conv1), pair(block.conv2)) for block in cast("Sequence[ResBlock]", branch.f_res)]
         self.dtype = dtype
 
     def __call__(
         self, pictures: Sequence[Tensor], others: Sequence[Tensor | None], memory: Memory
-    ) -> tuple[Tensor, Memory]:
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         joined = torch.cat([each.to(self.dtype) for each in pictures], 1)
         z = _conv(joined.contiguous(memory_format=torch.channels_last), self.f_in).relu_()
         x = torch.cat([z, *(torch.zeros_like(z) if each is None else each for each in others)], 1)
         h, c = memory or (None, None)
-        memory = conv_lstm(x.contiguous(memory_format=torch.channels_last), h, c, self.gates)
-        x = memory[0]
+        after = conv_lstm(x.contiguous(memory_format=torch.channels_last), h, c, self.gates)
+        x = after[0]
         for number, (conv1, conv2) in enumerate(self.blocks):
             y = _conv(_conv(x, conv1).relu_(), conv2).relu_().add_(x)
             x = y.relu_() if number == 0 else y  # the later blocks add what is not negative to what is not negative
-        return _conv(x, self.f_out), memory
+        return _conv(x, self.f_out), after
 
 
 def _conv(x: Tensor, parameters: tuple[Tensor, Tensor]) -> Tensor:
@@ -65,7 +65,7 @@ def _conv(x: Tensor, parameters: tuple[Tensor, Tensor]) -> Tensor:
 
 
 class RecordedRecurrence(Runner):
-    def __init__(self, model: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, model: Any, dtype: torch.dtype, device: torch.device) -> None:
         self.stages, self.config, self.device = model.stages, model.config, device
         self.single = isinstance(model, SRN)
         parts = (model.branch,) if self.single else (model.image, model.rain)
@@ -84,7 +84,7 @@ class RecordedRecurrence(Runner):
         memory_x, memory_r = memories
         others = ((memory_x[0] if memory_x else None),) if self.config.rain_sees_image else ()
         rain, memory_r = rain_branch((x, rain), others, memory_r)
-        others = (memory_r[0],) if self.config.image_sees_rain else ()
+        others = (memory_r[0],) if memory_r and self.config.image_sees_rain else ()
         image, memory_x = image_branch((x, image, rain), others, memory_x)
         return image.float().contiguous(), rain.float().contiguous(), (memory_x, memory_r)
 
@@ -146,12 +146,11 @@ class _Plan:
 
     def take(self, state: State) -> None:
         """Goes on from a state; its tensors are mostly these very buffers."""
-        pairs = [(self.image, state.image), (self.rain, state.rain)]
-        for mine, given in zip(self.memories, state.memories, strict=True):
-            pairs += zip(mine, given, strict=True)
-        for mine, given in pairs:
-            if mine is not given:
-                mine.copy_(given)
+        mine = [self.image, self.rain, *(part for memory in self.memories for part in memory)]
+        given = [state.image, state.rain, *(part for memory in state.memories for part in memory or ())]
+        for old, new in zip(mine, given, strict=True):
+            if new is not None and old is not new:
+                old.copy_(new)
 
     def _first(self) -> None:
         self._keep(self.recurrence.stage(self.x, self.image, self.rain, (None,) * len(self.memories)))
