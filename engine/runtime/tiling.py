@@ -61,7 +61,7 @@ def plan(
         return Plan(None, halo, None)
     bytes_each = int(_BYTES.get(kind, _OTHER_BYTES) * (_FUSED_SHARE if backend == "fused" else 1))
     limit = MEMORY if max_memory is None else max_memory
-    if tile == "auto":
+    if isinstance(tile, str):
         if height * width * bytes_each <= limit:
             return Plan(None, halo, None)
         side = int((limit / bytes_each) ** 0.5) // ALIGNMENT * ALIGNMENT
