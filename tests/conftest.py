@@ -12,12 +12,19 @@ SHARED = Path(os.environ.get("UNRAIN_SHARED", ROOT.parent / "shared"))
 
 @pytest.fixture
 def shared():
-    """`shared("data/eval/Rain100L")` is that path of the reference data; the test is skipped where it is missing."""
+    """`shared("data/eval/Rain100L")` is that path of the reference data.
+
+    The test is skipped, with the reason, where the data is missing or a copy of it broke off and left empty files.
+    """
 
     def find(relative: str) -> Path:
         path = SHARED / relative
         if not path.exists():
             pytest.skip(f"reference data {relative} is not there (set UNRAIN_SHARED to the folder that holds it)")
+        files = path.rglob("*") if path.is_dir() else [path]
+        empty = sum(each.is_file() and each.stat().st_size == 0 for each in files)
+        if empty:
+            pytest.skip(f"reference data {relative} is damaged: {empty} of its files are empty")
         return path
 
     return find
