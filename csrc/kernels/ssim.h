@@ -1,13 +1,15 @@
 // ssim: mean structural similarity under an 11-tap Gaussian window, forward and backward.
 //
 // Layout  pictures of `channels` interleaved numbers, as in gaussian_pyramid.h: NCHW has channels = 1.
-// Tiling  strips of 64 rows x some 512 numbers. Rows stream through: the four windowed moments (means of x, y, x^2 + y^2, xy)
-//         are blurred along the row once and kept for 11 rows; a further row blurs them along the column, in registers,
-//         and turns them into the similarity. The backward pass puts a second such stage behind it, which blurs the four
-//         maps of gradients: nothing but x, y and the gradient touches memory. All rings of a tile fit the second-level
-//         cache (about 190 KiB).
-// Values  grey is taken off all pixels first, the padding's zeros included: variances do not change, and the difference of a
-//         mean of squares and a square of means keeps two more bits.
+// Tiling  strips of 64 rows x some 512 numbers. Rows stream through: four windowed means (of x, of d = x - y, of x^2 + y^2 and
+//         of d^2: all five moments of x and y follow from them) are blurred along the row once and kept for 11 rows; a
+//         further row blurs them along the column, in registers, and turns them into the similarity. The backward pass puts
+//         a second such stage behind it, which blurs the four maps of gradients: nothing but x, y and the gradient touches
+//         memory. All rings of a tile fit the second-level cache (about 190 KiB).
+// Values  S = (1 - (mx - my)^2 / b1) (1 - v / b2) with v the variance of d, b1 = mx^2 + my^2 + C1, b2 = sxx + syy + C2: like
+//         pictures differ from 1 by small terms that are known to all their digits, and 1 - S is what is summed up. Before
+//         squares are taken, a tile's grey is taken off its pixels, the padding's zeros included: variances do not change,
+//         and the difference of a mean of squares and a square of means keeps some two bits more.
 // Traffic forward reads 2N; backward reads 2N and writes N per gradient; halos add 16 to 35%.
 // Bound   arithmetic and cache loads: 88 taps per number forward, 176 backward.
 #pragma once
@@ -38,7 +40,8 @@ struct SsimShape {
     Index top, bottom;       // rows and numbers that have a window
     Index left, right;
     Index tile, tiles, strips;
-    float c1, c2, grey;
+    float c1, c2;
+    float weight;            // of the whole window: one, but for rounding
     Vec taps[kReach + 1];    // from the outermost to the middle one
 
     explicit SsimShape(const Ssim& a) {
@@ -54,7 +57,9 @@ struct SsimShape {
         strips = ceil_div(bottom - top, kStrip);
         c1 = 1e-4F * a.data_range * a.data_range;
         c2 = 9e-4F * a.data_range * a.data_range;
-        grey = 0.5F * a.data_range;
+        double whole = static_cast<double>(a.taps[kReach]);
+        for (int k = 0; k < kReach; ++k) whole += 2.0 * static_cast<double>(a.taps[k]);
+        weight = static_cast<float>(whole * whole);
         for (int k = 0; k <= kReach; ++k) taps[k] = set1(a.taps[k]);
     }
     Index halo() const { return kReach * step; }
@@ -84,60 +89,82 @@ UNRAIN_HD Vec blur_column(const SsimShape& s, const Ring& ring, Index y, int map
     return sum;
 }
 
-// Row y of numbers [left - halo, right + halo) less grey, the picture padded with zeros, into in[0 ...).
+// Row y of numbers [left - halo, right + halo) as floats, zero outside the picture, into in[0 ...).
 template <class T>
 void load_row(const SsimShape& s, const T* row, Index left, Index right, float* in) {
     const Index begin = left - s.halo(), end = right + s.halo();
     const Index inside_begin = most(begin, 0), inside_end = least(end, s.row);
-    for (Index k = begin; k < inside_begin; ++k) in[k - begin] = -s.grey;
+    for (Index k = begin; k < inside_begin; ++k) in[k - begin] = 0.0F;
     for (Index k = inside_begin; k < inside_end; k += kLanes) {
-        store_lanes(in + (k - begin), load_lanes(row + k, inside_end - k) - set1(s.grey), inside_end - k);
+        store_lanes(in + (k - begin), load_lanes(row + k, inside_end - k), inside_end - k);
     }
-    for (Index k = inside_end; k < end; ++k) in[k - begin] = -s.grey;
+    for (Index k = inside_end; k < end; ++k) in[k - begin] = 0.0F;
+}
+
+// The middle brightness of x and y along one row of a tile. None for a picture smaller than the window, whose surroundings
+// are mostly padding, and none where there is something that is not a number: it must not spread.
+template <class T>
+float grey_of(const SsimShape& s, const Ssim& a, Index picture, Index y, Index left, Index right) {
+    if (a.height < kTaps || a.width < kTaps) return 0.0F;
+    const Index at = (picture * a.height + y) * s.row;
+    const T *x = static_cast<const T*>(a.x) + at, *other = static_cast<const T*>(a.y) + at;
+    Vec total = zero();
+    for (Index k = left; k < right; k += kLanes) {
+        const Index n = right - k;
+        total = total + keep_first(load_lanes(x + k, n) + load_lanes(other + k, n), n);
+    }
+    const float grey = sum(total) / (2.0F * static_cast<float>(right - left));
+    return grey - grey < 1.0F ? grey : 0.0F;
 }
 
 // Blurs the moments of image row y along the row into the ring, for places [left, right).
 template <class T>
-void moments_row(const SsimShape& s, const Ssim& a, Index picture, Index y, Index left, Index right, float* in,
+void moments_row(const SsimShape& s, const Ssim& a, Index picture, Index y, Index left, Index right, float grey, float* in,
                  const Ring& ring) {
     const Index count = right - left;
     if (y < 0 || y >= a.height) {
-        const float moments[kMaps] = {-s.grey, -s.grey, 2.0F * s.grey * s.grey, s.grey * s.grey};
+        const float moments[kMaps] = {0.0F, 0.0F, 2.0F * grey * grey * s.weight, 0.0F};
         for (int map = 0; map < kMaps; ++map) {
             for (Index k = 0; k < count; k += kLanes) store(ring.row(y, map) + k, set1(moments[map]));
         }
         return;
     }
     const Index stride = s.buffer(count), at = (picture * a.height + y) * s.row;
-    float *x = in, *yy = in + stride, *squares = in + 2 * stride, *product = in + 3 * stride;
+    float *x = in, *yy = in + stride, *squares = in + 2 * stride, *apart = in + 3 * stride;
     load_row(s, static_cast<const T*>(a.x) + at, left, right, x);
     load_row(s, static_cast<const T*>(a.y) + at, left, right, yy);
     for (Index k = 0; k < count + 2 * s.halo(); k += kLanes) {
-        const Vec u = load(x + k), v = load(yy + k);
+        const Vec u = load(x + k) - set1(grey), v = load(yy + k) - set1(grey);
+        const Vec d = load(x + k) - load(yy + k);
         store(squares + k, fma(u, u, v * v));
-        store(product + k, u * v);
+        store(apart + k, d * d);
+        store(yy + k, d);
     }
     for (int map = 0; map < kMaps; ++map) blur_row(s, in + map * stride + s.halo(), ring.row(y, map), count);
 }
 
 struct Similarity {
-    Vec off_x, off_y;    // means less grey
-    Vec mean_x, mean_y;
-    Vec top1, top2, bottom1, bottom2;
+    Vec mean_x, mean_y, mean_d;
+    Vec off_x, off_y;               // means less grey
+    Vec bottom1, bottom2, variance;  // b1, b2, v
+    Vec missing1, missing2;          // what either factor of S falls short of one
+    Vec missing;                     // 1 - S
 };
 
-UNRAIN_HD Similarity similarity_at(const SsimShape& s, const Ring& ring, Index y, Index k) {
+UNRAIN_HD Similarity similarity_at(const SsimShape& s, const Ring& ring, Index y, Index k, float grey) {
+    const Vec one = set1(1.0F), middle = set1(grey * s.weight);
     Similarity r;
-    r.off_x = blur_column(s, ring, y, 0, k);
-    r.off_y = blur_column(s, ring, y, 1, k);
-    r.mean_x = r.off_x + set1(s.grey);
-    r.mean_y = r.off_y + set1(s.grey);
-    const Vec square = blur_column(s, ring, y, 2, k), product = blur_column(s, ring, y, 3, k);
-    const Vec two = set1(2.0F);
-    r.top1 = fma(two * r.mean_x, r.mean_y, set1(s.c1));
-    r.top2 = fma(two, fnma(r.off_x, r.off_y, product), set1(s.c2));
+    r.mean_x = blur_column(s, ring, y, 0, k);
+    r.mean_d = blur_column(s, ring, y, 1, k);
+    r.mean_y = r.mean_x - r.mean_d;
+    r.off_x = r.mean_x - middle;
+    r.off_y = r.mean_y - middle;
     r.bottom1 = fma(r.mean_x, r.mean_x, fma(r.mean_y, r.mean_y, set1(s.c1)));
-    r.bottom2 = fnma(r.off_x, r.off_x, fnma(r.off_y, r.off_y, square)) + set1(s.c2);
+    r.bottom2 = fnma(r.off_x, r.off_x, fnma(r.off_y, r.off_y, blur_column(s, ring, y, 2, k))) + set1(s.c2);
+    r.variance = fnma(r.mean_d, r.mean_d, blur_column(s, ring, y, 3, k));
+    r.missing1 = r.mean_d * r.mean_d / r.bottom1;
+    r.missing2 = r.variance / r.bottom2;
+    r.missing = fma(r.missing1, one - r.missing2, r.missing2);
     return r;
 }
 
@@ -157,15 +184,16 @@ const char* ssim_forward(const Ssim& a) {
         const Index picture = task / (s.strips * s.tiles);
         const Index first = s.top + task / s.tiles % s.strips * kStrip, last = least(s.bottom, first + kStrip);
         const Index left = s.left + task % s.tiles * s.tile, right = least(s.right, left + s.tile);
+        const float grey = grey_of<T>(s, a, picture, (first + last) / 2, left, right);
         double total = 0;
         for (Index y = first - kReach; y < last + kReach; ++y) {
-            moments_row<T>(s, a, picture, y, left, right, in, ring);
+            moments_row<T>(s, a, picture, y, left, right, grey, in, ring);
             const Index here = y - kReach;
             if (here < first) continue;
             Vec sum = zero();
             for (Index k = 0; k < right - left; k += kLanes) {
-                const Similarity m = similarity_at(s, ring, here, k);
-                sum = sum + keep_first((m.top1 * m.top2) / (m.bottom1 * m.bottom2), right - left - k);
+                const Similarity m = similarity_at(s, ring, here, k, grey);
+                sum = sum + keep_first(m.missing, right - left - k);
             }
             total += static_cast<double>(unrain::UNRAIN_TIER::sum(sum));
         }
@@ -174,14 +202,14 @@ const char* ssim_forward(const Ssim& a) {
     double total = 0;
     for (Index task = 0; task < tasks; ++task) total += partial.data()[task];
     const Index places = a.pictures * (s.bottom - s.top) * (s.right - s.left);
-    store_one(static_cast<T*>(a.result), static_cast<float>(total / static_cast<double>(places)));
+    store_one(static_cast<T*>(a.result), static_cast<float>(1.0 - total / static_cast<double>(places)));
     return nullptr;
 }
 
-// The gradients of the mean of S to the four moments (less grey) at row y, into maps [4][stride], for places [left, right); zero where
-// there is no window.
-inline void gradient_maps(const SsimShape& s, const Ring& ring, Index y, Index left, Index right, Vec share, float* maps,
-                          Index stride) {
+// The gradients of the mean of S at row y, to the means of x and of y (which d is made of) and to those of x^2 + y^2 and d^2,
+// into maps [4][stride] for places [left, right); zero where there is no window.
+inline void gradient_maps(const SsimShape& s, const Ring& ring, Index y, Index left, Index right, float grey, Vec share,
+                          float* maps, Index stride) {
     const Index count = right - left;
     const Index begin = most(s.left, left) - left, end = least(s.right, right) - left;
     if (y < s.top || y >= s.bottom || begin >= end) {
@@ -192,17 +220,17 @@ inline void gradient_maps(const SsimShape& s, const Ring& ring, Index y, Index l
     }
     const Vec one = set1(1.0F), two = set1(2.0F);
     for (Index k = 0; k < count; k += kLanes) {
-        const Similarity m = similarity_at(s, ring, y, k);
-        const Vec bottom = m.bottom1 * m.bottom2;
-        const Vec scale = two * share / bottom;
-        const Vec similarity = m.top1 * m.top2 / bottom;
-        const Vec pull = two * share * similarity, inverse1 = one / m.bottom1, inverse2 = one / m.bottom2;
-        const Vec slope_x = fma(m.mean_y, m.top2, zero() - m.off_y * m.top1);
-        const Vec slope_y = fma(m.mean_x, m.top2, zero() - m.off_x * m.top1);
-        store(maps + k, fma(scale, slope_x, pull * fma(m.off_x, inverse2, zero() - m.mean_x * inverse1)));
-        store(maps + stride + k, fma(scale, slope_y, pull * fma(m.off_y, inverse2, zero() - m.mean_y * inverse1)));
-        store(maps + 2 * stride + k, zero() - share * similarity * inverse2);
-        store(maps + 3 * stride + k, scale * m.top1);
+        const Similarity m = similarity_at(s, ring, y, k, grey);
+        const Vec factor1 = one - m.missing1, factor2 = one - m.missing2;
+        const Vec inverse1 = one / m.bottom1, inverse2 = one / m.bottom2;
+        const Vec means = m.mean_x + m.mean_y, c1 = set1(s.c1);
+        const Vec first = factor2 * inverse1 * inverse1 * m.mean_d, second = factor1 * inverse2;
+        const Vec pull_x = fnma(first, fma(m.mean_y, means, c1), second * fnma(m.off_x, m.missing2, m.mean_d));
+        const Vec pull_y = fma(first, fma(m.mean_x, means, c1), second * fnma(m.off_y, m.missing2, zero() - m.mean_d));
+        store(maps + k, two * share * pull_x);
+        store(maps + stride + k, two * share * pull_y);
+        store(maps + 2 * stride + k, share * second * m.missing2);
+        store(maps + 3 * stride + k, zero() - share * second);
     }
     for (int map = 0; map < kMaps; ++map) {
         for (Index k = 0; k < begin; ++k) maps[map * stride + k] = 0.0F;
@@ -211,21 +239,24 @@ inline void gradient_maps(const SsimShape& s, const Ring& ring, Index y, Index l
 }
 
 template <class T>
-void gradient_row(const SsimShape& s, const Ssim& a, Index picture, Index y, Index left, Index right, const Ring& ring) {
+void gradient_row(const SsimShape& s, const Ssim& a, Index picture, Index y, Index left, Index right, float grey,
+                  const Ring& ring) {
     const Index at = (picture * a.height + y) * s.row;
     const T *x = static_cast<const T*>(a.x) + at, *other = static_cast<const T*>(a.y) + at;
     T* grad_x = a.grad_x == nullptr ? nullptr : static_cast<T*>(a.grad_x) + at;
     T* grad_y = a.grad_y == nullptr ? nullptr : static_cast<T*>(a.grad_y) + at;
     for (Index k = left; k < right; k += kLanes) {
         const Index n = right - k;
-        const Vec u = load_lanes(x + k, n) - set1(s.grey), v = load_lanes(other + k, n) - set1(s.grey);
-        const Vec square = set1(2.0F) * blur_column(s, ring, y, 2, k - left);
-        const Vec product = blur_column(s, ring, y, 3, k - left);
+        const Vec u = load_lanes(x + k, n), v = load_lanes(other + k, n), two = set1(2.0F);
+        const Vec square = two * blur_column(s, ring, y, 2, k - left);
+        const Vec apart = two * blur_column(s, ring, y, 3, k - left) * (u - v);
         if (grad_x != nullptr) {
-            store_lanes(grad_x + k, fma(v, product, fma(u, square, blur_column(s, ring, y, 0, k - left))), n);
+            const Vec direct = blur_column(s, ring, y, 0, k - left) + apart;
+            store_lanes(grad_x + k, fma(u - set1(grey), square, direct), n);
         }
         if (grad_y != nullptr) {
-            store_lanes(grad_y + k, fma(u, product, fma(v, square, blur_column(s, ring, y, 1, k - left))), n);
+            const Vec direct = blur_column(s, ring, y, 1, k - left) - apart;
+            store_lanes(grad_y + k, fma(v - set1(grey), square, direct), n);
         }
     }
 }
@@ -251,18 +282,19 @@ const char* ssim_backward(const Ssim& a) {
         const Index picture = task / (strips * tiles);
         const Index first = task / tiles % strips * kStrip, last = least(a.height, first + kStrip);
         const Index left = task % tiles * s.tile, right = least(s.row, left + s.tile);
+        const float grey = grey_of<T>(s, a, picture, (first + last) / 2, left, right);
         const Index far_left = left - s.halo(), far_right = right + s.halo();
         for (Index y = first - 2 * kReach; y < last + 2 * kReach; ++y) {
-            moments_row<T>(s, a, picture, y, far_left, far_right, in, moments);
+            moments_row<T>(s, a, picture, y, far_left, far_right, grey, in, moments);
             const Index middle = y - kReach;
             if (middle < first - kReach) continue;
-            gradient_maps(s, moments, middle, far_left, far_right, share, maps, wide);
+            gradient_maps(s, moments, middle, far_left, far_right, grey, share, maps, wide);
             for (int map = 0; map < kMaps; ++map) {
                 if ((map == 0 && a.grad_x == nullptr) || (map == 1 && a.grad_y == nullptr)) continue;
                 blur_row(s, maps + map * wide + s.halo(), blurred.row(middle, map), right - left);
             }
             const Index here = middle - kReach;
-            if (here >= first) gradient_row<T>(s, a, picture, here, left, right, blurred);
+            if (here >= first) gradient_row<T>(s, a, picture, here, left, right, grey, blurred);
         }
     });
     return nullptr;

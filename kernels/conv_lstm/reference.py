@@ -38,6 +38,14 @@ def backward(
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor, Tensor | None]:
     """Gradients to x, h, c, weight and bias; the pre-activations are computed again."""
     grad_pre, grad_state, _ = gates.backward(grad_h, grad_c, pre_activations(x, h, weight, bias), c, None)
+    grad_x, grad_hidden, grad_weight, grad_bias = convolution_backward(grad_pre, x, h, weight, bias)
+    return grad_x, grad_hidden, grad_state, grad_weight, grad_bias
+
+
+def convolution_backward(
+    grad_pre: Tensor, x: Tensor, h: Tensor | None, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+    """Gradients to x, h, weight and bias from those to the pre-activations."""
     used = weight if h is not None else first_step(weight)[:, : x.shape[1]]
     inputs = x if h is None else torch.cat([x, h], 1)
     grad_inputs, grad_used, grad_bias = torch.ops.aten.convolution_backward(
@@ -55,11 +63,11 @@ def backward(
     )
     if h is not None:
         grad_x, grad_hidden = grad_inputs.split([x.shape[1], h.shape[1]], 1)
-        return grad_x, grad_hidden, grad_state, grad_used, grad_bias
+        return grad_x, grad_hidden, grad_used, grad_bias
     grad_weight = torch.zeros_like(weight)
     channels = weight.shape[0] // 4
     grad_weight[:channels, : x.shape[1]] = grad_used[:channels]
     grad_weight[2 * channels :, : x.shape[1]] = grad_used[channels:]
     if grad_bias is not None:
         grad_bias = torch.cat([grad_bias[:channels], torch.zeros_like(grad_bias[:channels]), grad_bias[channels:]])
-    return grad_inputs, None, None, grad_weight, grad_bias
+    return grad_inputs, None, grad_weight, grad_bias
