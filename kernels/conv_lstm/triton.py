@@ -262,6 +262,7 @@ def conv_lstm_step(
     CIN: tl.constexpr, C: tl.constexpr, NHWC: tl.constexpr, TILE_H: tl.constexpr, TILE_W: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
+    accurate: tl.constexpr = x_ptr.dtype.element_ty == tl.float32
     block, image, y0, x0, ry, rx = _position(tiles_y, tiles_x, C // BLOCK_C, TILE_H, TILE_W)
     i, f, g, o = _pre_activations(
         x_ptr, h_ptr, w_ptr, bias_ptr, block, image, y0, x0, ry, rx, height, width,
@@ -269,9 +270,11 @@ def conv_lstm_step(
     )  # fmt: skip
     at, inside = _state(block, image, y0, x0, ry, rx, height, width, C, NHWC, BLOCK_C)
     c = tl.load(c_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    c = sigmoid(f, accurate)[0] * c + sigmoid(i, accurate)[0] * tanh(g, accurate)[0]
     tl.store(c_out_ptr + at, c.to(c_out_ptr.dtype.element_ty), mask=inside)
-    tl.store(h_out_ptr + at, (sigmoid(o) * tanh(c)).to(h_out_ptr.dtype.element_ty), mask=inside)
+    tl.store(
+        h_out_ptr + at, (sigmoid(o, accurate)[0] * tanh(c, accurate)[0]).to(h_out_ptr.dtype.element_ty), mask=inside
+    )
 
 
 @triton.jit
@@ -280,15 +283,18 @@ def conv_lstm_first(
     CIN: tl.constexpr, C: tl.constexpr, NHWC: tl.constexpr, TILE_H: tl.constexpr, TILE_W: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
+    accurate: tl.constexpr = x_ptr.dtype.element_ty == tl.float32
     block, image, y0, x0, ry, rx = _position(tiles_y, tiles_x, C // BLOCK_C, TILE_H, TILE_W)
     i, g, o = _first_pre_activations(
         x_ptr, w_io_ptr, w_g_ptr, bias_ptr, block, image, y0, x0, ry, rx, height, width,
         CIN, C, NHWC, TILE_H, TILE_W, BLOCK_C, BLOCK_K, STAGES,
     )  # fmt: skip
     at, inside = _state(block, image, y0, x0, ry, rx, height, width, C, NHWC, BLOCK_C)
-    c = sigmoid(i) * tanh(g)
+    c = sigmoid(i, accurate)[0] * tanh(g, accurate)[0]
     tl.store(c_out_ptr + at, c.to(c_out_ptr.dtype.element_ty), mask=inside)
-    tl.store(h_out_ptr + at, (sigmoid(o) * tanh(c)).to(h_out_ptr.dtype.element_ty), mask=inside)
+    tl.store(
+        h_out_ptr + at, (sigmoid(o, accurate)[0] * tanh(c, accurate)[0]).to(h_out_ptr.dtype.element_ty), mask=inside
+    )
 
 
 @triton.jit
@@ -298,6 +304,7 @@ def conv_lstm_step_backward(
     BLOCK_C: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """Gradients to the pre-activations, gates i, f, g, o one after the other as the convolution has them, and to c."""
+    accurate: tl.constexpr = x_ptr.dtype.element_ty == tl.float32
     block, image, y0, x0, ry, rx = _position(tiles_y, tiles_x, C // BLOCK_C, TILE_H, TILE_W)
     i, f, g, o = _pre_activations(
         x_ptr, h_ptr, w_ptr, bias_ptr, block, image, y0, x0, ry, rx, height, width,
@@ -307,21 +314,21 @@ def conv_lstm_step_backward(
     c = tl.load(c_ptr + at, mask=inside, other=0.0).to(tl.float32)
     grad_h = tl.load(grad_h_ptr + at, mask=inside, other=0.0).to(tl.float32)
     grad_c = tl.load(grad_c_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    i = sigmoid(i)
-    f = sigmoid(f)
-    g = tanh(g)
-    o = sigmoid(o)
-    t = tanh(f * c + i * g)
-    d_cell = grad_c + grad_h * o * (1.0 - t * t)
+    i, i_slope = sigmoid(i, accurate)
+    f, f_slope = sigmoid(f, accurate)
+    g, g_slope = tanh(g, accurate)
+    o, o_slope = sigmoid(o, accurate)
+    t, t_slope = tanh(f * c + i * g, accurate)
+    d_cell = grad_c + grad_h * o * t_slope
     storage = d_pre_ptr.dtype.element_ty
     channel = block * BLOCK_C + tl.arange(0, BLOCK_C)
     out = d_pre_ptr + _corner(image, y0, x0, height, width, 4 * C, NHWC)
     out += _offsets(ry * width + rx, channel, height, width, 4 * C, NHWC)
     gate = _plane(height, width, C, NHWC)
-    tl.store(out, (d_cell * g * i * (1.0 - i)).to(storage), mask=inside)
-    tl.store(out + gate, (d_cell * c * f * (1.0 - f)).to(storage), mask=inside)
-    tl.store(out + 2 * gate, (d_cell * i * (1.0 - g * g)).to(storage), mask=inside)
-    tl.store(out + 3 * gate, (grad_h * t * o * (1.0 - o)).to(storage), mask=inside)
+    tl.store(out, (d_cell * g * i_slope).to(storage), mask=inside)
+    tl.store(out + gate, (d_cell * c * f_slope).to(storage), mask=inside)
+    tl.store(out + 2 * gate, (d_cell * i * g_slope).to(storage), mask=inside)
+    tl.store(out + 3 * gate, (grad_h * t * o_slope).to(storage), mask=inside)
     tl.store(d_c_ptr + at, (d_cell * f).to(d_c_ptr.dtype.element_ty), mask=inside)
 
 
@@ -332,6 +339,7 @@ def conv_lstm_first_backward(
     BLOCK_C: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Gradients to the pre-activations of i, g, o."""
+    accurate: tl.constexpr = x_ptr.dtype.element_ty == tl.float32
     block, image, y0, x0, ry, rx = _position(tiles_y, tiles_x, C // BLOCK_C, TILE_H, TILE_W)
     i, g, o = _first_pre_activations(
         x_ptr, w_io_ptr, w_g_ptr, bias_ptr, block, image, y0, x0, ry, rx, height, width,
@@ -340,19 +348,19 @@ def conv_lstm_first_backward(
     at, inside = _state(block, image, y0, x0, ry, rx, height, width, C, NHWC, BLOCK_C)
     grad_h = tl.load(grad_h_ptr + at, mask=inside, other=0.0).to(tl.float32)
     grad_c = tl.load(grad_c_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    i = sigmoid(i)
-    g = tanh(g)
-    o = sigmoid(o)
-    t = tanh(i * g)
-    d_cell = grad_c + grad_h * o * (1.0 - t * t)
+    i, i_slope = sigmoid(i, accurate)
+    g, g_slope = tanh(g, accurate)
+    o, o_slope = sigmoid(o, accurate)
+    t, t_slope = tanh(i * g, accurate)
+    d_cell = grad_c + grad_h * o * t_slope
     storage = d_pre_ptr.dtype.element_ty
     channel = block * BLOCK_C + tl.arange(0, BLOCK_C)
     out = d_pre_ptr + _corner(image, y0, x0, height, width, 3 * C, NHWC)
     out += _offsets(ry * width + rx, channel, height, width, 3 * C, NHWC)
     gate = _plane(height, width, C, NHWC)
-    tl.store(out, (d_cell * g * i * (1.0 - i)).to(storage), mask=inside)
-    tl.store(out + gate, (d_cell * i * (1.0 - g * g)).to(storage), mask=inside)
-    tl.store(out + 2 * gate, (grad_h * t * o * (1.0 - o)).to(storage), mask=inside)
+    tl.store(out, (d_cell * g * i_slope).to(storage), mask=inside)
+    tl.store(out + gate, (d_cell * i * g_slope).to(storage), mask=inside)
+    tl.store(out + 2 * gate, (grad_h * t * o_slope).to(storage), mask=inside)
 
 
 def forward(out, x, h, c, weight, bias, _packed) -> None:

@@ -51,7 +51,7 @@ def _gate(pre_ptr, at, index: tl.constexpr, channels, channel_stride, inside):
 
 
 @triton.jit
-def _weight(peep_ptr, index: tl.constexpr, channels, channel, pixel, peep_c, peep_p, peep_g, inside):
+def _weight(peep_ptr, index: tl.constexpr, channel, pixel, peep_c, peep_p, peep_g, inside):
     at = index * tl.cast(peep_g, tl.int64) + channel.to(tl.int64) * peep_c + pixel * peep_p
     return tl.load(peep_ptr + at, mask=inside, other=0.0).to(tl.float32)
 
@@ -61,28 +61,30 @@ def _activations(
     pre_ptr, at, channels, pre_c, state, peep_ptr, channel, pixel, peep_g, peep_c, peep_p, inside,
     HAS_C: tl.constexpr, PEEPHOLE: tl.constexpr,
 ):  # fmt: skip
-    """i, f, g, o after their functions, and c'. Without a state f is 0: there is nothing to forget."""
+    """(value, slope) of i, f, g and o, and c'. Without a state f is 0: there is nothing to forget."""
     i = _gate(pre_ptr, at, 0, channels, pre_c, inside)
     if HAS_C:
         f = _gate(pre_ptr, at, 1, channels, pre_c, inside)
         g = _gate(pre_ptr, at, 2, channels, pre_c, inside)
         o = _gate(pre_ptr, at, 3, channels, pre_c, inside)
         if PEEPHOLE:
-            i += state * _weight(peep_ptr, 0, channels, channel, pixel, peep_c, peep_p, peep_g, inside)
-            f += state * _weight(peep_ptr, 1, channels, channel, pixel, peep_c, peep_p, peep_g, inside)
-        i = sigmoid(i)
-        f = sigmoid(f)
-        g = tanh(g)
+            i += state * _weight(peep_ptr, 0, channel, pixel, peep_c, peep_p, peep_g, inside)
+            f += state * _weight(peep_ptr, 1, channel, pixel, peep_c, peep_p, peep_g, inside)
+        i, i_slope = sigmoid(i, True)
+        f, f_slope = sigmoid(f, True)
+        g, g_slope = tanh(g, True)
         cell = f * state + i * g
     else:
-        g = tanh(_gate(pre_ptr, at, 1, channels, pre_c, inside))
+        g, g_slope = tanh(_gate(pre_ptr, at, 1, channels, pre_c, inside), True)
         o = _gate(pre_ptr, at, 2, channels, pre_c, inside)
-        i = sigmoid(i)
+        i, i_slope = sigmoid(i, True)
         f = tl.zeros_like(i)
+        f_slope = f
         cell = i * g
     if PEEPHOLE:
-        o += cell * _weight(peep_ptr, 2, channels, channel, pixel, peep_c, peep_p, peep_g, inside)
-    return i, f, g, sigmoid(o), cell
+        o += cell * _weight(peep_ptr, 2, channel, pixel, peep_c, peep_p, peep_g, inside)
+    o, o_slope = sigmoid(o, True)
+    return (i, i_slope), (f, f_slope), (g, g_slope), (o, o_slope), cell
 
 
 @triton.jit
@@ -101,18 +103,18 @@ def lstm_gates_forward(
         pre_ptr, at, channels, pre_c, state, peep_ptr, channel, pixel, peep_g, peep_c, peep_p, inside, HAS_C, PEEPHOLE
     )
     tl.store(c_out_ptr + at_c, cell.to(c_out_ptr.dtype.element_ty), mask=inside)
-    tl.store(h_out_ptr + at_c, (o * tanh(cell)).to(h_out_ptr.dtype.element_ty), mask=inside)
+    tl.store(h_out_ptr + at_c, (o[0] * tanh(cell, True)[0]).to(h_out_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def _gate_gradients(grad_h, grad_c, i, f, g, o, cell, state, out_weight):
     """Gradients to the pre-activations of i, f, g, o, and to c' ."""
-    t = tanh(cell)
-    d_o = grad_h * t * o * (1.0 - o)
-    d_cell = grad_c + grad_h * o * (1.0 - t * t) + d_o * out_weight
-    d_i = d_cell * g * i * (1.0 - i)
-    d_f = d_cell * state * f * (1.0 - f)
-    d_g = d_cell * i * (1.0 - g * g)
+    t, t_slope = tanh(cell, True)
+    d_o = grad_h * t * o[1]
+    d_cell = grad_c + grad_h * o[0] * t_slope + d_o * out_weight
+    d_i = d_cell * g[0] * i[1]
+    d_f = d_cell * state * f[1]
+    d_g = d_cell * i[0] * g[1]
     return d_i, d_f, d_g, d_o, d_cell
 
 
@@ -133,7 +135,7 @@ def lstm_gates_backward(
     )
     out_weight = 0.0
     if PEEPHOLE:
-        out_weight = _weight(peep_ptr, 2, channels, channel, pixel, peep_c, peep_p, peep_g, inside)
+        out_weight = _weight(peep_ptr, 2, channel, pixel, peep_c, peep_p, peep_g, inside)
     grad_h = tl.load(grad_h_ptr + at_c, mask=inside, other=0.0).to(tl.float32)
     grad_c = tl.load(grad_c_ptr + at_c, mask=inside, other=0.0).to(tl.float32)
     d_i, d_f, d_g, d_o, d_cell = _gate_gradients(grad_h, grad_c, i, f, g, o, cell, state, out_weight)
@@ -145,14 +147,21 @@ def lstm_gates_backward(
         tl.store(d_pre_ptr + at + gate, d_f.to(storage), mask=inside)
         tl.store(d_pre_ptr + at + 2 * gate, d_g.to(storage), mask=inside)
         tl.store(d_pre_ptr + at + 3 * gate, d_o.to(storage), mask=inside)
-        d_state = d_cell * f
+        d_state = d_cell * f[0]
         if PEEPHOLE:
-            d_state += d_i * _weight(peep_ptr, 0, channels, channel, pixel, peep_c, peep_p, peep_g, inside)
-            d_state += d_f * _weight(peep_ptr, 1, channels, channel, pixel, peep_c, peep_p, peep_g, inside)
+            d_state += d_i * _weight(peep_ptr, 0, channel, pixel, peep_c, peep_p, peep_g, inside)
+            d_state += d_f * _weight(peep_ptr, 1, channel, pixel, peep_c, peep_p, peep_g, inside)
         tl.store(d_c_ptr + at_c, d_state.to(d_c_ptr.dtype.element_ty), mask=inside)
     else:
         tl.store(d_pre_ptr + at + gate, d_g.to(storage), mask=inside)
         tl.store(d_pre_ptr + at + 2 * gate, d_o.to(storage), mask=inside)
+
+
+@triton.jit
+def _over_pixels(values):
+    """[pixels, channels] -> [channels]; in two steps, as a sum of 1024 in sequence (the interpreter's) is worse."""
+    steps: tl.constexpr = 16
+    return tl.sum(tl.sum(values.reshape(steps, values.shape[0] // steps, values.shape[1]), 0), 0)
 
 
 @triton.jit
@@ -164,7 +173,7 @@ def lstm_gates_peephole_backward(
     """Sums over the images in order. Per-pixel weights get their gradient at once; weights shared by all pixels get
     one float32 row [3, channels] per tile of pixels, for `sum_rows` to add up."""
     _first, channel, pixel, inside = _tile(channels, pixels, CHANNELS, PIXELS)
-    out_weight = _weight(peep_ptr, 2, channels, channel, pixel, peep_c, peep_p, peep_g, inside)
+    out_weight = _weight(peep_ptr, 2, channel, pixel, peep_c, peep_p, peep_g, inside)
     sum_i = tl.zeros((PIXELS, CHANNELS), tl.float32)
     sum_f = tl.zeros((PIXELS, CHANNELS), tl.float32)
     sum_o = tl.zeros((PIXELS, CHANNELS), tl.float32)
@@ -196,9 +205,9 @@ def lstm_gates_peephole_backward(
         column = tl.program_id(0) % tl.cdiv(channels, CHANNELS) * CHANNELS + tl.arange(0, CHANNELS)
         out = d_peep_ptr + block * 3 * channels + column
         exists = column < channels
-        tl.store(out, tl.sum(tl.where(inside, sum_i, 0.0), 0), mask=exists)
-        tl.store(out + channels, tl.sum(tl.where(inside, sum_f, 0.0), 0), mask=exists)
-        tl.store(out + 2 * channels, tl.sum(tl.where(inside, sum_o, 0.0), 0), mask=exists)
+        tl.store(out, _over_pixels(tl.where(inside, sum_i, 0.0)), mask=exists)
+        tl.store(out + channels, _over_pixels(tl.where(inside, sum_f, 0.0)), mask=exists)
+        tl.store(out + 2 * channels, _over_pixels(tl.where(inside, sum_o, 0.0)), mask=exists)
 
 
 def forward(out, pre, c, peephole) -> None:

@@ -19,7 +19,7 @@ import triton.language as tl
 
 from ..registry import Call
 from ..triton_aot import KernelSpec
-from ..triton_common import NAMES, available, dot, refuse, sum_rows, sum_rows_specs
+from ..triton_common import NAMES, available, dot, exp, refuse, sum_rows, sum_rows_specs
 from .reference import SMALLEST_NORM
 
 __all__ = ["available", "backward", "can_run", "forward", "specs"]
@@ -113,7 +113,7 @@ def memory_read_forward(
     row = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
     index = tl.arange(0, BLOCK_M)
     scores, _query_length, _item_length = cosines(query_ptr, items_ptr, row, count, index, M, C, SLICE)
-    raised = tl.where((index < M)[None, :], tl.exp(scores), 0.0)
+    raised = tl.where((index < M)[None, :], exp(scores), 0.0)
     weights = raised / tl.sum(raised, 1)[:, None]
     for start in tl.range(0, C, SLICE):
         read = tl.zeros((BLOCK_N, SLICE), tl.float32)
@@ -140,7 +140,7 @@ def memory_read_backward(
         row = place + tl.arange(0, BLOCK_N)
         inside = (row < count)[:, None] & (index < M)[None, :]
         scores, query_length, item_length = cosines(query_ptr, items_ptr, row, count, index, M, C, SLICE)
-        raised = tl.where((index < M)[None, :], tl.exp(scores), 0.0)
+        raised = tl.where((index < M)[None, :], exp(scores), 0.0)
         weights = raised / tl.sum(raised, 1)[:, None]
         grad_weights = products(grad_read_ptr, items_ptr, row, count, index, M, C, SLICE)
         if grad_weights_ptr is not None:

@@ -35,7 +35,7 @@ from ..memory_read.triton import (
     tile,
 )
 from ..triton_aot import KernelSpec
-from ..triton_common import NAMES, available, dot, sum_rows, sum_rows_specs
+from ..triton_common import NAMES, available, dot, exp, sum_rows, sum_rows_specs
 
 __all__ = ["available", "backward", "can_run", "forward", "specs"]
 
@@ -49,14 +49,13 @@ def _highest(scores):
 
 
 @triton.jit
-def _raised(scores, inside, index, HARD: tl.constexpr):
-    """Exponentials of the scores; under the hard rule only those of a query's nearest item."""
-    raised = tl.exp(scores)
+def _taking(scores, inside, index, HARD: tl.constexpr):
+    """Which item takes in which query: all of them, or under the hard rule a query's nearest item alone."""
     if HARD:
         candidates = tl.where(inside, _highest(scores), float("-inf"))
         nearest = tl.argmax(candidates, 1, tie_break_left=True)
         inside = inside & (index[None, :] == nearest[:, None])
-    return tl.where(inside, raised, 0.0)
+    return inside
 
 
 @triton.jit
@@ -79,7 +78,7 @@ def memory_update_scan(
         row = place + tl.arange(0, BLOCK_N)
         inside = (row < count)[:, None] & (index < M)[None, :]
         scores, _query_length, _item_length = cosines(query_ptr, items_ptr, row, count, index, M, C, SLICE)
-        raised = _raised(scores, inside, index, HARD)
+        raised = tl.where(_taking(scores, inside, index, HARD), exp(scores), 0.0)
         if HARD:
             candidates = tl.where(inside, _highest(scores), float("-inf"))
             highest = tl.max(candidates, 0)
@@ -100,19 +99,27 @@ def memory_update_scan(
 
 
 @triton.jit
-def _scale(level_ptr, index, chunks, HARD: tl.constexpr, M: tl.constexpr, CHUNKS: tl.constexpr):
-    """What the sums are multiplied by, and the chunk that holds an item's highest score."""
+def _level(level_ptr, index, chunks, HARD: tl.constexpr, M: tl.constexpr, CHUNKS: tl.constexpr):
+    """The level over all chunks, and the chunk that holds an item's highest score."""
     chunk = tl.arange(0, CHUNKS)
     inside = (chunk < chunks)[:, None] & (index < M)[None, :]
     at = level_ptr + chunk[:, None] * M + index[None, :]
     if HARD:
         levels = tl.load(at, mask=inside, other=float("-inf"))
         peak = tl.max(levels, 0)
-        scale = tl.where(peak == float("inf"), float("nan"), tl.exp(-peak))
-        return scale, tl.argmax(levels, 0, tie_break_left=True)
+        return tl.where(peak == float("inf"), float("nan"), peak), tl.argmax(levels, 0, tie_break_left=True)
     else:
-        total = tl.sum(tl.load(at, mask=inside, other=0.0), 0)
-        return 1.0 / total, tl.zeros((index.shape[0],), tl.int32)
+        return tl.sum(tl.load(at, mask=inside, other=0.0), 0), tl.zeros((index.shape[0],), tl.int32)
+
+
+@triton.jit
+def _taken_in(sums_ptr, level, index, start, HARD: tl.constexpr, M: tl.constexpr, C: tl.constexpr, SLICE: tl.constexpr):
+    """A slice of the weighted sums of queries."""
+    sums = load_slice(sums_ptr, index, M, start, C, SLICE)
+    if HARD:
+        return sums * exp(-level)[:, None]
+    else:
+        return sums / level[:, None]
 
 
 @triton.jit
@@ -122,33 +129,33 @@ def memory_update_finish(
     CHUNKS: tl.constexpr,
 ):  # fmt: skip
     index = tl.program_id(0) * ITEMS + tl.arange(0, ITEMS)
-    scale, _chunk = _scale(level_ptr, index, chunks, HARD, M, CHUNKS)
+    level, _chunk = _level(level_ptr, index, chunks, HARD, M, CHUNKS)
     squares = tl.zeros((ITEMS,), tl.float32)
     for start in tl.range(0, C, SLICE):
-        fresh = load_slice(sums_ptr, index, M, start, C, SLICE) * scale[:, None]
+        fresh = _taken_in(sums_ptr, level, index, start, HARD, M, C, SLICE)
         fresh += load_slice(items_ptr, index, M, start, C, SLICE)
         squares += tl.sum(fresh * fresh, 1)
     divisor = length(squares)
     for start in tl.range(0, C, SLICE):
-        fresh = load_slice(sums_ptr, index, M, start, C, SLICE) * scale[:, None]
+        fresh = _taken_in(sums_ptr, level, index, start, HARD, M, C, SLICE)
         fresh += load_slice(items_ptr, index, M, start, C, SLICE)
         store_slice(out_ptr, fresh / divisor[:, None], index, M, start, C, SLICE)
 
 
 @triton.jit
 def memory_update_backward_items(
-    grad_ptr, items_ptr, sums_ptr, level_ptr, nearest_ptr, d_sum_ptr, scale_ptr, offset_ptr, payer_ptr, chunks,
+    grad_ptr, items_ptr, sums_ptr, level_ptr, nearest_ptr, d_sum_ptr, total_level_ptr, offset_ptr, payer_ptr, chunks,
     HARD: tl.constexpr, M: tl.constexpr, C: tl.constexpr, ITEMS: tl.constexpr, SLICE: tl.constexpr,
     CHUNKS: tl.constexpr,
 ):  # fmt: skip
-    """Through the normalisation: the gradient to the sum item + weighted queries, and per item the scale of its
-    weights, what the softmax takes off their gradient, and under the hard rule the query that pays for it."""
+    """Through the normalisation: the gradient to the sum item + weighted queries, and per item the level of
+    its weights, what the softmax takes off their gradient, and under the hard rule the query that pays for it."""
     index = tl.program_id(0) * ITEMS + tl.arange(0, ITEMS)
-    scale, chunk = _scale(level_ptr, index, chunks, HARD, M, CHUNKS)
+    level, chunk = _level(level_ptr, index, chunks, HARD, M, CHUNKS)
     squares = tl.zeros((ITEMS,), tl.float32)
     through = tl.zeros((ITEMS,), tl.float32)
     for start in tl.range(0, C, SLICE):
-        fresh = load_slice(sums_ptr, index, M, start, C, SLICE) * scale[:, None]
+        fresh = _taken_in(sums_ptr, level, index, start, HARD, M, C, SLICE)
         fresh += load_slice(items_ptr, index, M, start, C, SLICE)
         squares += tl.sum(fresh * fresh, 1)
         through += tl.sum(fresh * load_slice(grad_ptr, index, M, start, C, SLICE), 1)
@@ -156,13 +163,13 @@ def memory_update_backward_items(
     through = along(through[:, None], (1.0 / divisor)[:, None], divisor, 1) / divisor
     offset = tl.zeros((ITEMS,), tl.float32)
     for start in tl.range(0, C, SLICE):
-        taken = load_slice(sums_ptr, index, M, start, C, SLICE) * scale[:, None]
+        taken = _taken_in(sums_ptr, level, index, start, HARD, M, C, SLICE)
         fresh = taken + load_slice(items_ptr, index, M, start, C, SLICE)
         d_sum = load_slice(grad_ptr, index, M, start, C, SLICE) - fresh * through[:, None]
         d_sum = d_sum / divisor[:, None]
         offset += tl.sum(d_sum * taken, 1)
         store_slice(d_sum_ptr, d_sum, index, M, start, C, SLICE)
-    tl.store(scale_ptr + index, scale, mask=index < M)
+    tl.store(total_level_ptr + index, level, mask=index < M)
     tl.store(offset_ptr + index, offset, mask=index < M)
     if HARD:
         payer = tl.load(nearest_ptr + chunk * M + index, mask=index < M, other=0)
@@ -171,13 +178,13 @@ def memory_update_backward_items(
 
 @triton.jit
 def memory_update_backward_query(
-    query_ptr, items_ptr, d_sum_ptr, scale_ptr, offset_ptr, payer_ptr, d_query_ptr, partial_ptr, count, rows_per_chunk,
+    query_ptr, items_ptr, d_sum_ptr, level_ptr, offset_ptr, payer_ptr, d_query_ptr, partial_ptr, count, rows_per_chunk,
     HARD: tl.constexpr, M: tl.constexpr, C: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
     SLICE: tl.constexpr,
 ):  # fmt: skip
     chunk = tl.program_id(0).to(tl.int64)
     index = tl.arange(0, BLOCK_M)
-    scale = tl.load(scale_ptr + index, mask=index < M, other=0.0)
+    level = tl.load(level_ptr + index, mask=index < M, other=1.0)
     offset = tl.load(offset_ptr + index, mask=index < M, other=0.0)
     partial_ptr += chunk * (M * C)
     begin = chunk * rows_per_chunk
@@ -187,7 +194,8 @@ def memory_update_backward_query(
         row = place + tl.arange(0, BLOCK_N)
         inside = (row < count)[:, None] & (index < M)[None, :]
         scores, query_length, item_length = cosines(query_ptr, items_ptr, row, count, index, M, C, SLICE)
-        weights = _raised(scores, inside, index, HARD) * scale[None, :]
+        weights = exp(scores - level[None, :]) if HARD else exp(scores) / level[None, :]
+        weights = tl.where(_taking(scores, inside, index, HARD), weights, 0.0)
         grad_scores = weights * products(query_ptr, d_sum_ptr, row, count, index, M, C, SLICE)
         if HARD:
             payer = tl.load(payer_ptr + index, mask=index < M, other=-1)
@@ -229,20 +237,21 @@ def backward(out, grad, query, items, rule) -> None:
     if count:
         sums, level, nearest = _sums(query, items, hard)
     else:
-        sums, level, nearest = torch.zeros_like(items, dtype=torch.float32), items.new_ones(1, len(items)).float(), None
+        sums, nearest = torch.zeros_like(items, dtype=torch.float32), None
+        level = torch.ones(1, len(items), dtype=torch.float32, device=items.device)
         hard = False
     d_sum = torch.empty_like(sums)
-    scale, offset = (torch.empty(len(items), dtype=torch.float32, device=items.device) for _ in range(2))
+    total_level, offset = (torch.empty(len(items), dtype=torch.float32, device=items.device) for _ in range(2))
     payer = torch.empty(len(items), dtype=torch.int64, device=items.device) if hard else None
     memory_update_backward_items[(triton.cdiv(items.shape[0], ITEMS),)](
-        grad, items, sums, level, nearest, d_sum, scale, offset, payer, level.shape[0], HARD=hard, **_item_tile(items),
-        num_warps=4,
+        grad, items, sums, level, nearest, d_sum, total_level, offset, payer, level.shape[0],
+        HARD=hard, **_item_tile(items), num_warps=4,
     )  # fmt: skip
     if count:
         chunks, rows = chunked(count, blocks["BLOCK_N"])
         partial = torch.empty(chunks, items.numel(), dtype=torch.float32, device=query.device)
         memory_update_backward_query[(chunks,)](
-            query, items, d_sum, scale, offset, payer, d_query, partial, count, rows, HARD=hard, **blocks,
+            query, items, d_sum, total_level, offset, payer, d_query, partial, count, rows, HARD=hard, **blocks,
             num_warps=WARPS,
         )  # fmt: skip
         sum_rows(partial, sums)
@@ -278,7 +287,7 @@ def specs(arch: int) -> list[KernelSpec]:
     found = sum_rows_specs("memory_update", columns=20 * 64)
     walks = {memory_update_scan: WARPS, memory_update_backward_query: WARPS}
     walks |= {memory_update_finish: 4, memory_update_backward_items: 4}
-    wide = ("partial_ptr", "level_ptr", "sums_ptr", "d_sum_ptr", "scale_ptr", "offset_ptr")
+    wide = ("partial_ptr", "level_ptr", "sums_ptr", "d_sum_ptr", "total_level_ptr", "offset_ptr")
     for fn, warps in walks.items():
         for name in NAMES.values():
             for items, columns in SHAPES:
