@@ -240,14 +240,14 @@ def test_a_model_that_gives_nan_is_refused(unrain_run, picture, tmp_path, monkey
 
 
 def test_help_and_models_are_quick_and_plain_in_a_pipe():
+    """Quick in processor time: on a busy machine the clock would judge the others."""
     for words in (["--help"], ["models"], ["models", "--json"]):
-        best = 9.0
-        for _ in range(3):
-            start = time.perf_counter()
-            done = subprocess.run([*PROGRAM, *words], capture_output=True, text=True)
-            best = min(best, time.perf_counter() - start)
+        before = os.times()
+        done = subprocess.run([*PROGRAM, *words], capture_output=True, text=True)
+        after = os.times()
+        spent = after.children_user - before.children_user + after.children_system - before.children_system
         assert done.returncode == 0 and "\x1b" not in done.stdout
-        assert best < 1.0, f"unrain {' '.join(words)} took {best:.2f} s"
+        assert spent < 1.0, f"unrain {' '.join(words)} took {spent:.2f} s of processor time"
 
 
 def test_every_command_has_help(unrain_run):
