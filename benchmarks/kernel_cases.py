@@ -23,12 +23,17 @@ OURS = "unrain"
 
 @dataclass(frozen=True)
 class Case:
-    """`exact` is the result in float64, of the plain reference; `traffic` the bytes that must move at the least."""
+    """`exact` is the result in float64, of the plain reference; `traffic` the bytes that must move at the least.
+
+    `plain` is the plain result in the same precision, which says how exact ours must be; ours on the reference backend
+    where it is left out.
+    """
 
     name: str
     contenders: dict[str, Contender]
     exact: Contender
     traffic: int
+    plain: Contender | None = None
     goals: dict[str, float] = field(default_factory=dict)  # contender -> how many times slower than ours it should be
 
 
@@ -102,7 +107,7 @@ def _gates(device: str, backward: bool) -> Case:
             },
             lambda: plain_gates(*doubled(pre, c)),
             bytes_of(pre, c, c, c),
-            {"eager": 2.5, "torch.compile": 1.0},
+            goals={"eager": 2.5, "torch.compile": 1.0},
         )
 
     inputs = pre.requires_grad_(), c.requires_grad_()
@@ -115,7 +120,7 @@ def _gates(device: str, backward: bool) -> Case:
         },
         with_gradients(plain_gates, *doubled(*inputs)),
         bytes_of(pre, c, c, c) + bytes_of(pre, c, pre, c, c, c),
-        {"torch.compile": 1.0},
+        goals={"torch.compile": 1.0},
     )
 
 
@@ -135,7 +140,7 @@ def _charbonnier(device: str) -> Case:
         },
         with_gradients(plain_charbonnier, *doubled(pred, target)),
         bytes_of(pred, target) * 2 + bytes_of(pred),
-        {"eager": 4.0, "torch.compile": 1.0},
+        goals={"eager": 4.0, "torch.compile": 1.0},
     )
 
 
@@ -174,7 +179,7 @@ def _ssim(device: str) -> Case:
         },
         with_gradients(lambda x, y: plain_ssim(x, y, _window(torch.float64, device)), *wide),
         bytes_of(x, y) * 2 + bytes_of(x),
-        {"eager": 4.0, "torch.compile": 1.0},
+        goals={"eager": 4.0, "torch.compile": 1.0},
     )
 
 
@@ -204,7 +209,7 @@ def _memory_read(device: str, backward: bool) -> Case:
             },
             lambda: plain_read(*doubled(query, items)),
             bytes_of(query, query, items),
-            {"eager": 2.0, "torch.compile": 1.0},
+            goals={"eager": 2.0, "torch.compile": 1.0},
         )
     inputs = query.requires_grad_(), items.requires_grad_()
 
@@ -217,7 +222,7 @@ def _memory_read(device: str, backward: bool) -> Case:
         },
         with_gradients(plain_read, *doubled(*inputs)),
         bytes_of(query) * 5,
-        {"torch.compile": 1.0},
+        goals={"torch.compile": 1.0},
     )
 
 
@@ -238,7 +243,7 @@ def _memory_update(device: str) -> Case:
         },
         lambda: plain_update(*doubled(query, items)),
         bytes_of(query, items, items),
-        {"eager": 2.0, "torch.compile": 1.0},
+        goals={"eager": 2.0, "torch.compile": 1.0},
     )
 
 
@@ -266,7 +271,7 @@ def _pyramid(device: str) -> Case:
         contenders,
         lambda: plain_pyramid(x.double()),
         int(bytes_of(x) * (1 + 1 / 4 + 1 / 16 + 1 / 64)),
-        {"eager depth-wise": 5.0, "torch.compile": 1.0},
+        goals={"eager depth-wise": 5.0, "torch.compile": 1.0},
     )
 
 
@@ -291,7 +296,7 @@ def _pyramid_bytes() -> Case:
         {OURS: ours, "OpenCV pyrDown": opencv},
         _with_backend("reference", ours),
         int(frame.nbytes * (1 + 1 / 4 + 1 / 16 + 1 / 64)),
-        {"OpenCV pyrDown": 1 / 1.3},
+        goals={"OpenCV pyrDown": 1 / 1.3},
     )
 
 
@@ -315,6 +320,8 @@ def _conv_lstm(device: str) -> Case:
         },
         lambda: plain_step(*doubled(x, h, c, weight, bias)),
         bytes_of(x, h, c, c, c, weight),
+        # Ours convolves channels-last, where PyTorch sums in another order and errs about twice as much as in NCHW.
+        plain=lambda: plain_step(*last, bias),
     )
 
 
@@ -330,7 +337,7 @@ def _frame_to_tensor() -> Case:
         {OURS: lambda: kernels.frame_to_tensor(frame, multiple=16), "from_numpy, permute, float, divide, pad": usual},
         lambda: usual(torch.float64),
         frame.nbytes + 3 * 1088 * 1920 * 4,
-        {"from_numpy, permute, float, divide, pad": 3.0},
+        goals={"from_numpy, permute, float, divide, pad": 3.0},
     )
 
 
