@@ -1,6 +1,6 @@
-// unrain._native: the CPU kernels for Python. Every op is one function that takes the fields of its struct in ops.h by name;
-// tensors arrive as addresses. The Python side (kernels/<op>/native.py) has checked shapes, dtypes and layout and keeps the
-// tensors alive; what is wrong all the same comes back as a ValueError.
+// unrain._native: the CPU kernels for Python. Every op is one function that takes the fields of its struct in ops.h by
+// name; tensors arrive as addresses. The Python side (kernels/<op>/native.py) has checked shapes, dtypes and layout and
+// keeps the tensors alive; what is wrong all the same comes back as a ValueError.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -190,31 +190,38 @@ void fill(Fields& read, MemoryUpdate& a) {
 
 template <class Args>
 void bind(py::module_& m, const char* op) {
-    m.def(op, [op](bool backward, const py::kwargs& given) {
-        Args args{};
-        Fields fields(given);
-        fill(fields, args);
-        std::string tier;
-        fields("tier", tier);
-        if (!fields.all_taken()) throw py::type_error(std::string(op) + ": a keyword that is no field of its arguments");
-        const char* wrong = nullptr;
-        {
-            const py::gil_scoped_release release;
-            wrong = run(args, backward, tier.empty() ? nullptr : tier.c_str());
-        }
-        if (wrong != nullptr) throw py::value_error(std::string(op) + ": " + wrong);
-    }, py::arg("backward"));
+    m.def(
+        op,
+        [op](bool backward, const py::kwargs& given) {
+            Args args{};
+            Fields fields(given);
+            fill(fields, args);
+            std::string tier;
+            fields("tier", tier);
+            if (!fields.all_taken())
+                throw py::type_error(std::string(op) + ": a keyword that is no field of its arguments");
+            const char* wrong = nullptr;
+            {
+                const py::gil_scoped_release release;
+                wrong = run(args, backward, tier.empty() ? nullptr : tier.c_str());
+            }
+            if (wrong != nullptr) throw py::value_error(std::string(op) + ": " + wrong);
+        },
+        py::arg("backward"));
 }
 
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
     m.doc() = "CPU kernels of unrain (see csrc/ops.h).";
-    m.def("tiers", [] {
-        std::vector<std::string> names;
-        for (const Tier* const* t = runnable_tiers(); *t != nullptr; ++t) names.emplace_back((*t)->name);
-        return names;
-    }, "The SIMD tiers this machine can run, the one taken by default first.");
+    m.def(
+        "tiers",
+        [] {
+            std::vector<std::string> names;
+            for (const Tier* const* t = runnable_tiers(); *t != nullptr; ++t) names.emplace_back((*t)->name);
+            return names;
+        },
+        "The SIMD tiers this machine can run, the one taken by default first.");
     bind<LstmGates>(m, "lstm_gates");
     bind<Charbonnier>(m, "charbonnier");
     bind<GaussianPyramid>(m, "gaussian_pyramid");

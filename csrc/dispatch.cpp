@@ -198,7 +198,8 @@ const char* check_memory(const Args& a) {
 const char* check(const MemoryRead& a, bool backward) {
     if (const char* wrong = check_memory(a)) return wrong;
     if (!backward) return a.queries > 0 && a.read == nullptr ? "read is missing" : nullptr;
-    if (a.queries > 0 && (a.grad_read == nullptr || a.grad_query == nullptr)) return "grad_read or grad_query is missing";
+    if (a.queries > 0 && (a.grad_read == nullptr || a.grad_query == nullptr))
+        return "grad_read or grad_query is missing";
     return a.grad_items == nullptr ? "grad_items is missing" : nullptr;
 }
 
@@ -216,11 +217,11 @@ const Tier* const* runnable_tiers() {
     return choice.tiers;
 }
 
-#define UNRAIN_RUN(Args, op)                                                  \
-    const char* run(const Args& args, bool backward, const char* tier) {      \
-        if (const char* wrong = check(args, backward)) return wrong;          \
-        const Tier* chosen = pick(tier);                                      \
-        return chosen == nullptr ? kNoTier : chosen->op(args, backward);      \
+#define UNRAIN_RUN(Args, op)                                             \
+    const char* run(const Args& args, bool backward, const char* tier) { \
+        if (const char* wrong = check(args, backward)) return wrong;     \
+        const Tier* chosen = pick(tier);                                 \
+        return chosen == nullptr ? kNoTier : chosen->op(args, backward); \
     }
 
 UNRAIN_RUN(LstmGates, lstm_gates)

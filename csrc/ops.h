@@ -1,7 +1,7 @@
 // The arguments of every op, as plain memory: what bindings.cpp fills in and a C++ caller may fill in himself.
 //
-// Each `run` checks the arguments, picks the fastest tier this machine can run (or the one asked for), and returns nullptr
-// or a message that says which argument is wrong. Nothing throws, nothing is kept between calls.
+// Each `run` checks the arguments, picks the fastest tier this machine can run (or the one asked for), and returns
+// nullptr or a message that says which argument is wrong. Nothing throws, nothing is kept between calls.
 #pragma once
 
 #include "storage.h"
@@ -38,14 +38,15 @@ constexpr int kMostLevels = 16;
 
 enum class PyramidKernel : int { box = 0, binomial = 1 };
 
-// Pictures of `channels` interleaved numbers per pixel: NCHW is batch * C pictures of one channel, NHWC batch pictures of C.
+// Pictures of `channels` interleaved numbers per pixel: NCHW is batch * C pictures of one channel, NHWC batch pictures
+// of C.
 struct GaussianPyramid {
     const void* x;  // [pictures, height, width, channels]
     std::ptrdiff_t pictures, height, width, channels;
     PyramidKernel kernel;
-    int count;                 // levels
-    int factors[kMostLevels];  // level k has ceil(height / factors[k]) x ceil(width / factors[k]) pixels
-    DType dtype;               // float32, bfloat16, or uint8 (forward only)
+    int count;                             // levels
+    int factors[kMostLevels];              // level k has ceil(height / factors[k]) x ceil(width / factors[k]) pixels
+    DType dtype;                           // float32, bfloat16, or uint8 (forward only)
     void* levels[kMostLevels];             // forward
     const void* grad_levels[kMostLevels];  // backward
     void* grad_x;
@@ -75,12 +76,12 @@ struct TensorToFrame {
 struct Ssim {
     const void *x, *y;  // [pictures, height, width, channels]
     std::ptrdiff_t pictures, height, width, channels;
-    int valid;          // only windows that lie inside; else the borders are padded with zeros
+    int valid;  // only windows that lie inside; else the borders are padded with zeros
     float data_range;
-    float taps[6];      // half of the window: from the outermost weight to the middle one
+    float taps[6];  // half of the window: from the outermost weight to the middle one
     DType dtype;
-    void* result;       // forward: one number, the mean
-    const void* grad;   // backward: one number
+    void* result;           // forward: one number, the mean
+    const void* grad;       // backward: one number
     void *grad_x, *grad_y;  // either may be null
     int threads;
 };
@@ -90,9 +91,9 @@ struct MemoryRead {
     const void* items;  // [items_count, columns]
     std::ptrdiff_t queries, items_count, columns;
     DType dtype;
-    void *read, *weights;                       // forward: as query, [queries, items_count]; weights may be null
-    const void *grad_read, *grad_weights;       // the latter may be null
-    void *grad_query, *grad_items;              // backward
+    void *read, *weights;                  // forward: as query, [queries, items_count]; weights may be null
+    const void *grad_read, *grad_weights;  // the latter may be null
+    void *grad_query, *grad_items;         // backward
     int threads;
 };
 

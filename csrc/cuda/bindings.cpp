@@ -13,8 +13,8 @@ namespace py = pybind11;
 
 namespace {
 
-void launch(const std::string& name, const std::array<unsigned, 3>& grid, const std::array<unsigned, 3>& block, int device,
-            std::uintptr_t stream, const std::vector<py::bytes>& arguments) {
+void launch(const std::string& name, const std::array<unsigned, 3>& grid, const std::array<unsigned, 3>& block,
+            int device, std::uintptr_t stream, const std::vector<py::bytes>& arguments) {
     std::vector<std::string> copies(arguments.begin(), arguments.end());
     std::vector<void*> addresses;
     std::vector<std::size_t> sizes;
@@ -39,9 +39,12 @@ PYBIND11_MODULE(_native_cuda, m) {
     m.doc() = "CUDA kernels of unrain (see csrc/cuda/kernels.cuh).";
     m.def("launch", &launch, py::arg("name"), py::arg("grid"), py::arg("block"), py::arg("device"), py::arg("stream"),
           py::arg("arguments"), "Queues one kernel on a stream; every argument comes as the bytes of its value.");
-    m.def("kernels", [] {
-        std::vector<std::string> names;
-        for (const char* const* name = unrain::kernel_names(); *name != nullptr; ++name) names.emplace_back(*name);
-        return names;
-    }, "The names `launch` knows.");
+    m.def(
+        "kernels",
+        [] {
+            std::vector<std::string> names;
+            for (const char* const* name = unrain::kernel_names(); *name != nullptr; ++name) names.emplace_back(*name);
+            return names;
+        },
+        "The names `launch` knows.");
 }

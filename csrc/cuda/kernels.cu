@@ -24,8 +24,8 @@ Kernel entry(const char* name, void (*function)(Arguments...)) {
 #define UNRAIN_ENTRY(...) entry(#__VA_ARGS__, __VA_ARGS__)
 #define UNRAIN_FRAMES(T) UNRAIN_ENTRY(frame_to_tensor_kernel<T>), UNRAIN_ENTRY(tensor_to_frame_kernel<T>)
 #define UNRAIN_PYRAMID(T) UNRAIN_ENTRY(box_kernel<T>), UNRAIN_ENTRY(binomial_kernel<T>)
-#define UNRAIN_GRADIENTS(T)                                                                                     \
-    UNRAIN_ENTRY(box_gradient_kernel<T>), entry("to_float_kernel<" #T ">", to_float_kernel<T>),                 \
+#define UNRAIN_GRADIENTS(T)                                                                     \
+    UNRAIN_ENTRY(box_gradient_kernel<T>), entry("to_float_kernel<" #T ">", to_float_kernel<T>), \
         entry("binomial_gradient_kernel<" #T ", float>", binomial_gradient_kernel<T, float>)
 
 const Kernel kKernels[] = {

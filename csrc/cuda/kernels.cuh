@@ -1,12 +1,15 @@
-// The CUDA kernels of the frame ops and the pyramid: nothing but the grid around the functors of csrc/pixel. Compiled by nvcc
-// into unrain._native_cuda, or at run time by NVRTC where there was no nvcc (kernels/cuda.py): no standard headers, no launches.
+// The CUDA kernels of the frame ops and the pyramid: nothing but the grid around the functors of csrc/pixel. Compiled
+// by nvcc into unrain._native_cuda, or at run time by NVRTC where there was no nvcc (kernels/cuda.py): no standard
+// headers, no launches.
 //
-// frame ops  one pixel per thread, 32 x 8 threads per block: a warp reads 96 neighbouring bytes and writes whole 128-byte
+// frame ops  one pixel per thread, 32 x 8 threads per block: a warp reads 96 neighbouring bytes and writes whole
+// 128-byte
 //            lines per plane. 3 + 12 bytes per pixel in float32; bound by memory.
-// pyramid    box: one output per thread, all levels in one launch; the finest level's reads leave the coarser ones' in the
-//            second-level cache. binomial: one 16 x 16 tile of the coarsest of up to three levels per block, the finer levels
-//            under it in 26 KiB of shared memory: one launch for three levels, borders computed 1.3 times. Reads 4 N,
-//            writes 4 (N / 4 + N / 16 + N / 64) bytes in float32; bound by memory.
+// pyramid    box: one output per thread, all levels in one launch; the finest level's reads leave the coarser ones' in
+// the
+//            second-level cache. binomial: one 16 x 16 tile of the coarsest of up to three levels per block, the finer
+//            levels under it in 26 KiB of shared memory: one launch for three levels, borders computed 1.3 times. Reads
+//            4 N, writes 4 (N / 4 + N / 16 + N / 64) bytes in float32; bound by memory.
 #pragma once
 
 #define UNRAIN_TIER device

@@ -6,12 +6,12 @@
 namespace unrain {
 
 struct Launch {
-    const char* name;         // as in kernels_table(): "box_kernel<float>"
+    const char* name;  // as in kernels_table(): "box_kernel<float>"
     unsigned grid[3], block[3];
     int device;
     void* stream;
-    void** arguments;         // one address per kernel argument
-    const std::size_t* sizes; // and its size
+    void** arguments;          // one address per kernel argument
+    const std::size_t* sizes;  // and its size
     std::size_t count;
 };
 

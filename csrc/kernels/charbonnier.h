@@ -1,7 +1,8 @@
 // charbonnier: sqrt((pred - target)^2 + eps^2), its sum or mean, and its gradient from the inputs alone.
 //
 // Layout  two flat arrays in the same order.
-// Tiling  16384 numbers per task. A reduction adds in float over one vector's lanes within 1024 numbers, in double above
+// Tiling  16384 numbers per task. A reduction adds in float over one vector's lanes within 1024 numbers, in double
+// above
 //         that, tasks in their order: the same bits for any number of threads.
 // Traffic forward reads 2N; backward reads 2N and writes N per gradient.
 // Bound   memory.
@@ -79,6 +80,7 @@ void charbonnier_gradient(const Charbonnier& a) {
     T* grad_pred = static_cast<T*>(a.grad_pred);
     T* grad_target = static_cast<T*>(a.grad_target);
     const bool each = a.reduction == Reduction::none;
+    const bool streaming = grad_pred != nullptr && worth_streaming(grad_pred, a.count);
     const Vec eps2 = set1(a.eps * a.eps);
     Vec scale = zero();
     if (!each && a.count > 0) {
@@ -92,9 +94,16 @@ void charbonnier_gradient(const Charbonnier& a) {
             const Index n = end - k;
             const Vec d = load_lanes(pred + k, n) - load_lanes(target + k, n);
             const Vec slope = (each ? load_lanes(grad + k, n) : scale) * d / sqrt(fma(d, d, eps2));
-            if (grad_pred != nullptr) store_lanes(grad_pred + k, slope, n);
+            if (grad_pred != nullptr) {
+                if (streaming && n >= kLanes) {
+                    stream(grad_pred + k, slope);
+                } else {
+                    store_lanes(grad_pred + k, slope, n);
+                }
+            }
             if (grad_target != nullptr) store_lanes(grad_target + k, zero() - slope, n);
         }
+        if (streaming) end_streaming();
     });
 }
 

@@ -35,8 +35,8 @@ void yuv_to_numbers(const FrameToTensor& a, const std::uint8_t* y, const std::ui
     }
 }
 
-// Row `y` of picture `b` before padding, into `planes` (planar) or `pixels` (interleaved). staging holds 3 rows of bytes,
-// then 3 rows of T.
+// Row `y` of picture `b` before padding, into `planes` (planar) or `pixels` (interleaved). staging holds 3 rows of
+// bytes, then 3 rows of T.
 template <class T>
 void frame_row(const FrameToTensor& a, Index b, Index y, T* const (&planes)[3], T* pixels, std::uint8_t* staging) {
     const Index w = a.width;

@@ -2,7 +2,8 @@
 //
 // Layout  pictures of `channels` interleaved numbers: NCHW as many pictures of one channel, NHWC as it is. A row is one
 //         array; its horizontal neighbours are `channels` apart.
-// Tiling  box: the rows under one row of the coarsest level, for all levels while they are in cache. binomial: 4 rows of a
+// Tiling  box: the rows under one row of the coarsest level, for all levels while they are in cache. binomial: 4 rows
+// of a
 //         level per task, level after level; the second level reads what the first left in the last-level cache.
 //         First along the columns into a row of sums, which is split into its even and odd pixels, then along the row.
 // Traffic reads N, writes N/4 + N/16 + ... The backward pass reads those and writes N.
@@ -42,8 +43,7 @@ const char* binomial_level(const GaussianPyramid& a, const T* from, Index height
         for (Index y = task % blocks * kLevelRows; y < last; ++y) {
             const T* rows[5];
             for (int k = 0; k < 5; ++k) rows[k] = picture + reflect(2 * y + k - 2, height) * row;
-            sum_five_rows(rows, sums, row);
-            half.split(sums);
+            half.fill(rows, sums);
             binomial_row(half, out + y * row_out, row_out);
         }
     });
@@ -66,8 +66,8 @@ const char* binomial_forward(const GaussianPyramid& a) {
 
 // to = own + the transpose of binomial_level applied to grad; own may be null.
 template <class T, class Out>
-const char* binomial_level_backward(const GaussianPyramid& a, const float* grad, const T* own, Index height, Index width,
-                                    Out* to) {
+const char* binomial_level_backward(const GaussianPyramid& a, const float* grad, const T* own, Index height,
+                                    Index width, Out* to) {
     const Index c = a.channels, row = width * c;
     const Index rows_in = ceil_div(height, 2), row_in = ceil_div(width, 2) * c;
     const Index blocks = ceil_div(height, 2 * kLevelRows);

@@ -19,24 +19,29 @@ template <class T>
 using SumOf = typename SumOfStruct<T>::type;
 
 template <class T>
-void sum_five_rows(const T* const (&rows)[5], float* sums, Index row) {
-    for (Index k = 0; k < row; k += kLanes) {
-        const Index n = row - k;
+UNRAIN_HD Vec sum_of_five(const T* const (&rows)[5], Index k) {
+    return binomial(load(rows[0] + k), load(rows[1] + k), load(rows[2] + k), load(rows[3] + k), load(rows[4] + k));
+}
+
+template <class T>
+void sum_five_rows(const T* const (&rows)[5], float* sums, Index begin, Index end) {
+    for (Index k = begin; k < end; k += kLanes) {
+        const Index n = end - k;
         const Vec sum = binomial(load_lanes(rows[0] + k, n), load_lanes(rows[1] + k, n), load_lanes(rows[2] + k, n),
                                  load_lanes(rows[3] + k, n), load_lanes(rows[4] + k, n));
         store_lanes(sums + k, sum, n);
     }
 }
 
-inline void sum_five_rows(const std::uint8_t* const (&rows)[5], std::uint16_t* sums, Index row) {
+inline void sum_five_rows(const std::uint8_t* const (&rows)[5], std::uint16_t* sums, Index begin, Index end) {
     const std::uint8_t *a = rows[0], *b = rows[1], *c = rows[2], *d = rows[3], *e = rows[4];
-    for (Index k = 0; k < row; ++k) {
+    for (Index k = begin; k < end; ++k) {
         sums[k] = static_cast<std::uint16_t>(a[k] + e[k] + 4 * (b[k] + d[k]) + 6 * c[k]);
     }
 }
 
-// A row of sums taken apart into its even and its odd pixels, each with one reflected pixel more at either end: the five
-// taps of output j are even[j-1], odd[j-1], even[j], odd[j], even[j+1], whole vectors of neighbours at a time.
+// A row of sums taken apart into its even and its odd pixels, each with one reflected pixel more at either end: the
+// five taps of output j are even[j-1], odd[j-1], even[j], odd[j], even[j+1], whole vectors of neighbours at a time.
 template <class S>
 struct HalfRow {
     Index width, channels, pixels;  // pixels: of the reduced row
@@ -53,40 +58,44 @@ struct HalfRow {
         return placed;
     }
 
-    void split(const S* sums) const {
-        split_whole(sums);
+    // The column sums of five rows; `sums` is room for one row of them.
+    template <class T>
+    void fill(const T* const (&rows)[5], S* sums) const {
+        sum_and_split(rows, sums);
         for (Index c = 0; c < channels; ++c) {
-            even[c - channels] = sums[reflect(-2, width) * channels + c];
-            odd[c - channels] = sums[reflect(-1, width) * channels + c];
-            even[pixels * channels + c] = sums[reflect(2 * pixels, width) * channels + c];
-            odd[(pixels - 1) * channels + c] = sums[reflect(2 * pixels - 1, width) * channels + c];
+            even[c - channels] = pixel(-2, c);
+            odd[c - channels] = pixel(-1, c);
+            const S after_even = pixel(2 * pixels, c), after_odd = pixel(2 * pixels - 1, c);
+            even[pixels * channels + c] = after_even;
+            odd[(pixels - 1) * channels + c] = after_odd;
         }
     }
 
 private:
-    void split_whole(const float* sums) const {
-        Index j = 0;
-        if (channels == 1) {
-            for (; 2 * (j + kLanes) <= width; j += kLanes) {
+    S pixel(Index i, Index c) const {
+        const Index inside = reflect(i, width);
+        return (inside % 2 == 0 ? even : odd)[inside / 2 * channels + c];
+    }
+
+    template <class T>
+    void sum_and_split(const T* const (&rows)[5], S* sums) const {
+        Index done = 0;
+        if constexpr (sizeof(S) == sizeof(float)) {
+            // One channel: both steps in registers.
+            for (; channels == 1 && 2 * (done + kLanes) <= width; done += kLanes) {
+                const Vec first = sum_of_five(rows, 2 * done), second = sum_of_five(rows, 2 * done + kLanes);
                 Vec e, o;
-                deinterleave(load(sums + 2 * j), load(sums + 2 * j + kLanes), e, o);
-                store(even + j, e);
-                store(odd + j, o);
+                deinterleave(first, second, e, o);
+                store(even + done, e);
+                store(odd + done, o);
             }
         }
-        split_rest(sums, j);
+        sum_five_rows(rows, sums, 2 * done * channels, width * channels);
+        split_rest(sums, done);
     }
-    void split_whole(const std::uint16_t* sums) const {
-        if (channels == 1) {
-            for (Index j = 0; j < width / 2; ++j) {
-                even[j] = sums[2 * j];
-                odd[j] = sums[2 * j + 1];
-            }
-            return split_rest(sums, width / 2);
-        }
-        split_rest(sums, 0);
-    }
+
     void split_rest(const S* sums, Index j) const {
+        if (channels == 1) return split_known<1>(sums, j);
         if (channels == 3) return split_known<3>(sums, j);
         for (; j < pixels; ++j) {
             const S* pair = sums + 2 * j * channels;
@@ -98,6 +107,12 @@ private:
     }
     template <int kChannels>
     void split_known(const S* sums, Index j) const {
+        // Three numbers move as four, the fourth being overwritten by the next pixel; the last pixels go one by one.
+        constexpr std::size_t kAtOnce = (kChannels == 3 ? 4 : kChannels) * sizeof(S);
+        for (; 2 * j + 3 < width; ++j) {
+            std::memcpy(even + j * kChannels, sums + 2 * j * kChannels, kAtOnce);
+            std::memcpy(odd + j * kChannels, sums + (2 * j + 1) * kChannels, kAtOnce);
+        }
         for (; 2 * j + 1 < width; ++j) {
             for (Index c = 0; c < kChannels; ++c) {
                 even[j * kChannels + c] = sums[2 * j * kChannels + c];
@@ -166,7 +181,8 @@ inline void spread_row(const float* from, float* to, Index width, Index channels
     for (pixel = inner; pixel < width; ++pixel) at_border(pixel);
 }
 
-// Sums of `factor` neighbours out of a row of column sums, over how many pixels each covers. `sums` is worked on in place.
+// Sums of `factor` neighbours out of a row of column sums, over how many pixels each covers. `sums` is worked on in
+// place.
 template <class T>
 void box_row(float* sums, Index width, Index channels, Index factor, float height, T* out) {
     const bool byte = sizeof(T) == 1;

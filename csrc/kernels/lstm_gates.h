@@ -1,6 +1,7 @@
 // lstm_gates: the pointwise half of a ConvLSTM step, forward and backward.
 //
-// Layout  rows of `inner` contiguous numbers per gate, the gates of one row side by side. NCHW is one row of C*H*W numbers
+// Layout  rows of `inner` contiguous numbers per gate, the gates of one row side by side. NCHW is one row of C*H*W
+// numbers
 //         per image, NHWC one row of C per pixel: one loop serves both.
 // Tiling  rows x 4096 numbers per task; nothing is shared between tasks.
 // Traffic forward reads 4C + C and writes 2C; backward reads 4C + 3C and writes 4C + C. Gates are computed again in the

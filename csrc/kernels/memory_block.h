@@ -1,5 +1,6 @@
-// What memory_read and memory_update share: queries are taken 2 vectors at a time and turned, so that a lane is a query;
-// norms, scores, softmax and sums are then plain vertical arithmetic, and the [N,M] matrix exists one block at a time.
+// What memory_read and memory_update share: queries are taken 2 vectors at a time and turned, so that a lane is a
+// query; norms, scores, softmax and sums are then plain vertical arithmetic, and the [N,M] matrix exists one block at a
+// time.
 #pragma once
 
 #include "../ops.h"
@@ -69,7 +70,8 @@ UNRAIN_HD void product_rows(const float* a, Index row_step, Index inner_step, In
 }
 
 // out[i][q] = sum over k of a[i * row_step + k * inner_step] * b[k][q]
-inline void product(const float* a, Index row_step, Index inner_step, Index rows, Index inner, const float* b, float* out) {
+inline void product(const float* a, Index row_step, Index inner_step, Index rows, Index inner, const float* b,
+                    float* out) {
     Index i = 0;
     for (; i + kRowsAtOnce <= rows; i += kRowsAtOnce) {
         product_rows<kRowsAtOnce>(a + i * row_step, row_step, inner_step, inner, b, out + i * kQueries);
@@ -109,7 +111,8 @@ void add_outer(const float* factors, Index items, const T* rows, Index count, In
         for (; i + kRowsAtOnce <= items; i += kRowsAtOnce) {
             outer_rows<kRowsAtOnce>(factors + i * kQueries, rows, count, columns, c, sums + i * columns);
         }
-        for (; i + 4 <= items; i += 4) outer_rows<4>(factors + i * kQueries, rows, count, columns, c, sums + i * columns);
+        for (; i + 4 <= items; i += 4)
+            outer_rows<4>(factors + i * kQueries, rows, count, columns, c, sums + i * columns);
         for (; i < items; ++i) outer_rows<1>(factors + i * kQueries, rows, count, columns, c, sums + i * columns);
     }
 }
@@ -129,7 +132,8 @@ inline Vec lane_products(const float* a, const float* b, Index columns) {
 // One over the length of each lane's query, and the same with 0 where the length is too small to have a direction.
 inline void inverse_lengths(const float* turned, Index columns, float* inverse, float* direction) {
     for (Index lane = 0; lane < kQueries; lane += kLanes) {
-        const Vec length = sqrt(lane_products(turned + lane, turned + lane, columns)), least_length = set1(kSmallestNorm);
+        const Vec length = sqrt(lane_products(turned + lane, turned + lane, columns)),
+                  least_length = set1(kSmallestNorm);
         const Vec one_over = set1(1.0F) / max(least_length, length);
         store(inverse + lane, one_over);
         // Less-than is false for NaN, which thereby goes on as NaN.
@@ -157,7 +161,8 @@ struct Items {
         for (Index i = 0; i < m; ++i) {
             for (Index k = 0; k < c; ++k) plain[i * c + k] = load_one(items + i * c + k);
             const double length = row_length(plain + i * c, c);
-            for (Index k = 0; k < c; ++k) scaled[i * c + k] = static_cast<float>(static_cast<double>(plain[i * c + k]) / length);
+            for (Index k = 0; k < c; ++k)
+                scaled[i * c + k] = static_cast<float>(static_cast<double>(plain[i * c + k]) / length);
         }
         raw = plain;
         unit = scaled;
@@ -169,7 +174,8 @@ inline void unit_backward(const float* grad, const float* row, const float* extr
     const double length = row_length(row, columns);
     double along = 0;
     if (length > static_cast<double>(kSmallestNorm)) {
-        for (Index k = 0; k < columns; ++k) along += static_cast<double>(grad[k]) * (static_cast<double>(row[k]) / length);
+        for (Index k = 0; k < columns; ++k)
+            along += static_cast<double>(grad[k]) * (static_cast<double>(row[k]) / length);
     }
     for (Index k = 0; k < columns; ++k) {
         const double slope = (static_cast<double>(grad[k]) - static_cast<double>(row[k]) / length * along) / length;
@@ -191,9 +197,7 @@ inline void turn_unit_backward(const float* turned, const float* inverse, const 
 }
 
 // Queries per task: as many as make at most 64 tasks, so that partial sums of the items stay few.
-inline Index queries_per_task(Index queries) {
-    return ceil_div(most(512, ceil_div(queries, 64)), kQueries) * kQueries;
-}
+inline Index queries_per_task(Index queries) { return ceil_div(most(512, ceil_div(queries, 64)), kQueries) * kQueries; }
 
 // total[k] = the tasks' partial sums, in their order.
 inline void add_partial_sums(const float* partial, Index tasks, Index numbers, Index stride, float* total) {

@@ -1,7 +1,8 @@
 // memory_read: cosine scores of N queries against M items, softmax over the items, weighted sum of the items.
 //
 // Layout  row-major matrices. Tiling: 2 vectors of queries per block, 512 or more queries per task.
-// Traffic forward reads N C and writes N C; the N x M scores and weights live in the first-level cache, a block at a time.
+// Traffic forward reads N C and writes N C; the N x M scores and weights live in the first-level cache, a block at a
+// time.
 //         The backward pass computes them again, reads 2 N C and writes N C.
 // Bound   arithmetic: 2 N M C multiply-adds forward, 5 backward.
 #pragma once
@@ -95,7 +96,8 @@ const char* memory_read_backward(const MemoryRead& a) {
     for_each_task(tasks, work, a.threads, [&](Index task, int slot) {
         float* turned = scratch.data() + slot * slot_size;
         float *grad_read = turned + c * kQueries, *grad = grad_read + c * kQueries;
-        float *weights = grad + c * kQueries, *grad_scores = weights + m * kQueries, *extra = grad_scores + m * kQueries;
+        float *weights = grad + c * kQueries, *grad_scores = weights + m * kQueries,
+              *extra = grad_scores + m * kQueries;
         float *inverse = extra + m * kQueries, *direction = inverse + kQueries;
         float *to_raw = partial.data() + 2 * m * c * task, *to_unit = to_raw + m * c;
         std::memset(to_raw, 0, static_cast<std::size_t>(2 * m * c) * sizeof(float));

@@ -1,8 +1,10 @@
 // memory_update: item + sum over N of weight * query, at length one; the weights are a softmax over the queries.
 //
-// Layout and tiling as memory_read. The softmax runs over all N queries, yet one pass is enough: cosines are at most one in
-//         size, so exp(score) needs no maximum taken off, and sums of exp and of exp * query go along side by side. The hard
-//         rule divides by the exponential of the highest score, which is known at the end and is one factor per item.
+// Layout and tiling as memory_read. The softmax runs over all N queries, yet one pass is enough: cosines are at most
+// one in
+//         size, so exp(score) needs no maximum taken off, and sums of exp and of exp * query go along side by side. The
+//         hard rule divides by the exponential of the highest score, which is known at the end and is one factor per
+//         item.
 // Traffic forward reads N C; backward reads it twice (the sums of the forward pass, then the gradients) and writes N C.
 // Bound   arithmetic: 2 N M C multiply-adds forward, 7 backward.
 #pragma once
@@ -14,10 +16,10 @@ namespace unrain::UNRAIN_TIER {
 
 // What one task, or all of them, found out about the items.
 struct UpdateSums {
-    float* weighted;   // [M][C] sums of exp(score) * query
-    float* total;      // [M] sums of exp(score)
-    float* highest;    // [M] hard rule: the highest score,
-    Index* nearest;    // [M] and whose it is
+    float* weighted;  // [M][C] sums of exp(score) * query
+    float* total;     // [M] sums of exp(score)
+    float* highest;   // [M] hard rule: the highest score,
+    Index* nearest;   // [M] and whose it is
     static Index numbers(Index m, Index c) { return m * c + 2 * m; }
     UpdateSums(float* memory, Index* owners, Index m, Index c)
         : weighted(memory), total(memory + m * c), highest(total + m), nearest(owners) {}

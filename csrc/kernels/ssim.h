@@ -1,15 +1,17 @@
 // ssim: mean structural similarity under an 11-tap Gaussian window, forward and backward.
 //
 // Layout  pictures of `channels` interleaved numbers, as in gaussian_pyramid.h: NCHW has channels = 1.
-// Tiling  strips of 64 rows x some 512 numbers. Rows stream through: four windowed means (of x, of d = x - y, of x^2 + y^2 and
+// Tiling  strips of 64 rows x some 512 numbers. Rows stream through: four windowed means (of x, of d = x - y, of x^2 +
+// y^2 and
 //         of d^2: all five moments of x and y follow from them) are blurred along the row once and kept for 11 rows; a
-//         further row blurs them along the column, in registers, and turns them into the similarity. The backward pass puts
-//         a second such stage behind it, which blurs the four maps of gradients: nothing but x, y and the gradient touches
-//         memory. All rings of a tile fit the second-level cache (about 190 KiB).
-// Values  S = (1 - (mx - my)^2 / b1) (1 - v / b2) with v the variance of d, b1 = mx^2 + my^2 + C1, b2 = sxx + syy + C2: like
-//         pictures differ from 1 by small terms that are known to all their digits, and 1 - S is what is summed up. Before
-//         squares are taken, a tile's grey is taken off its pixels, the padding's zeros included: variances do not change,
-//         and the difference of a mean of squares and a square of means keeps some two bits more.
+//         further row blurs them along the column, in registers, and turns them into the similarity. The backward pass
+//         puts a second such stage behind it, which blurs the four maps of gradients: nothing but x, y and the gradient
+//         touches memory. All rings of a tile fit the second-level cache (about 190 KiB).
+// Values  S = (1 - (mx - my)^2 / b1) (1 - v / b2) with v the variance of d, b1 = mx^2 + my^2 + C1, b2 = sxx + syy + C2:
+// like
+//         pictures differ from 1 by small terms that are known to all their digits, and 1 - S is what is summed up.
+//         Before squares are taken, a tile's grey is taken off its pixels, the padding's zeros included: variances do
+//         not change, and the difference of a mean of squares and a square of means keeps some two bits more.
 // Traffic forward reads 2N; backward reads 2N and writes N per gradient; halos add 16 to 35%.
 // Bound   arithmetic and cache loads: 88 taps per number forward, 176 backward.
 #pragma once
@@ -36,13 +38,13 @@ struct Ring {
 };
 
 struct SsimShape {
-    Index row, step;         // numbers in a row, between neighbours
-    Index top, bottom;       // rows and numbers that have a window
+    Index row, step;    // numbers in a row, between neighbours
+    Index top, bottom;  // rows and numbers that have a window
     Index left, right;
     Index tile, tiles, strips;
     float c1, c2;
-    float weight;            // of the whole window: one, but for rounding
-    Vec taps[kReach + 1];    // from the outermost to the middle one
+    float weight;          // of the whole window: one, but for rounding
+    Vec taps[kReach + 1];  // from the outermost to the middle one
 
     explicit SsimShape(const Ssim& a) {
         row = a.width * a.channels;
@@ -101,8 +103,8 @@ void load_row(const SsimShape& s, const T* row, Index left, Index right, float* 
     for (Index k = inside_end; k < end; ++k) in[k - begin] = 0.0F;
 }
 
-// The middle brightness of x and y along one row of a tile. None for a picture smaller than the window, whose surroundings
-// are mostly padding, and none where there is something that is not a number: it must not spread.
+// The middle brightness of x and y along one row of a tile. None for a picture smaller than the window, whose
+// surroundings are mostly padding, and none where there is something that is not a number: it must not spread.
 template <class T>
 float grey_of(const SsimShape& s, const Ssim& a, Index picture, Index y, Index left, Index right) {
     if (a.height < kTaps || a.width < kTaps) return 0.0F;
@@ -119,8 +121,8 @@ float grey_of(const SsimShape& s, const Ssim& a, Index picture, Index y, Index l
 
 // Blurs the moments of image row y along the row into the ring, for places [left, right).
 template <class T>
-void moments_row(const SsimShape& s, const Ssim& a, Index picture, Index y, Index left, Index right, float grey, float* in,
-                 const Ring& ring) {
+void moments_row(const SsimShape& s, const Ssim& a, Index picture, Index y, Index left, Index right, float grey,
+                 float* in, const Ring& ring) {
     const Index count = right - left;
     if (y < 0 || y >= a.height) {
         const float moments[kMaps] = {0.0F, 0.0F, 2.0F * grey * grey * s.weight, 0.0F};
@@ -145,7 +147,7 @@ void moments_row(const SsimShape& s, const Ssim& a, Index picture, Index y, Inde
 
 struct Similarity {
     Vec mean_x, mean_y, mean_d;
-    Vec off_x, off_y;               // means less grey
+    Vec off_x, off_y;                // means less grey
     Vec bottom1, bottom2, variance;  // b1, b2, v
     Vec missing1, missing2;          // what either factor of S falls short of one
     Vec missing;                     // 1 - S
@@ -206,8 +208,8 @@ const char* ssim_forward(const Ssim& a) {
     return nullptr;
 }
 
-// The gradients of the mean of S at row y, to the means of x and of y (which d is made of) and to those of x^2 + y^2 and d^2,
-// into maps [4][stride] for places [left, right); zero where there is no window.
+// The gradients of the mean of S at row y, to the means of x and of y (which d is made of) and to those of x^2 + y^2
+// and d^2, into maps [4][stride] for places [left, right); zero where there is no window.
 inline void gradient_maps(const SsimShape& s, const Ring& ring, Index y, Index left, Index right, float grey, Vec share,
                           float* maps, Index stride) {
     const Index count = right - left;

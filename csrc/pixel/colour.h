@@ -1,5 +1,5 @@
-// From bytes to [0, 1] and back, one pixel (or one vector of pixels) at a time. No fused multiply-adds: every tier and the
-// GPU round alike.
+// From bytes to [0, 1] and back, one pixel (or one vector of pixels) at a time. No fused multiply-adds: every tier and
+// the GPU round alike.
 #pragma once
 
 #include "../ops.h"

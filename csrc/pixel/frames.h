@@ -1,5 +1,5 @@
-// One pixel of each frame op, from its address in memory to the other: the body of the CUDA kernels. The tests run it on the
-// host against the C++ loops, so that its indices are checked where there is no GPU.
+// One pixel of each frame op, from its address in memory to the other: the body of the CUDA kernels. The tests run it
+// on the host against the C++ loops, so that its indices are checked where there is no GPU.
 #pragma once
 
 #include "colour.h"

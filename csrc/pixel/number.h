@@ -1,5 +1,5 @@
-// What the per-pixel functors need of a number, for plain floats. simd/vec.h offers the same for vectors: a functor written
-// once then serves the C++ loops and the CUDA kernels, and gives both the same bits.
+// What the per-pixel functors need of a number, for plain floats. simd/vec.h offers the same for vectors: a functor
+// written once then serves the C++ loops and the CUDA kernels, and gives both the same bits.
 #pragma once
 
 #include "../simd/scalar.h"

@@ -1,5 +1,6 @@
-// The bodies of the pyramid's CUDA kernels, written for any number of cooperating threads: `team.rank()` of `team.size()`,
-// with `team.wait()` between phases. One thread that waits for nobody is such a team too: so the tests run them on the host.
+// The bodies of the pyramid's CUDA kernels, written for any number of cooperating threads: `team.rank()` of
+// `team.size()`, with `team.wait()` between phases. One thread that waits for nobody is such a team too: so the tests
+// run them on the host.
 #pragma once
 
 #include "../ops.h"
@@ -9,8 +10,8 @@ namespace unrain::UNRAIN_TIER {
 
 UNRAIN_HD std::ptrdiff_t levels_of(std::ptrdiff_t length, int factor) { return (length + factor - 1) / factor; }
 
-// Where number `index` of [pictures, height, width, channels] lies. Tensors have less than 2^31 numbers, and 32-bit divisions
-// are several times as fast on a GPU.
+// Where number `index` of [pictures, height, width, channels] lies. Tensors have less than 2^31 numbers, and 32-bit
+// divisions are several times as fast on a GPU.
 struct Place {
     std::ptrdiff_t picture, y, x, c;
 };
@@ -67,7 +68,7 @@ UNRAIN_HD void box_gradient(const GaussianPyramid& a, std::ptrdiff_t index) {
 
 // ---- binomial: up to three levels at once, a tile of the coarsest per team ----
 
-constexpr int kTile = 16;           // side of a tile of the coarsest level
+constexpr int kTile = 16;  // side of a tile of the coarsest level
 constexpr int kMostAtOnce = 3;
 constexpr int kSharedNumbers = 73 * 73 + 35 * 35;  // the two finer levels under a tile of three, borders included
 
@@ -108,8 +109,9 @@ UNRAIN_HD float binomial_at(const Read& read, std::ptrdiff_t y, std::ptrdiff_t x
 
 // One tile (tile_y, tile_x) of channel c of a picture; `shared` holds kSharedNumbers.
 template <class T, class Team>
-UNRAIN_HD void binomial_tile(const GaussianPyramid& a, const LevelGroup& group, std::ptrdiff_t picture, std::ptrdiff_t c,
-                             std::ptrdiff_t tile_y, std::ptrdiff_t tile_x, float* shared, const Team& team) {
+UNRAIN_HD void binomial_tile(const GaussianPyramid& a, const LevelGroup& group, std::ptrdiff_t picture,
+                             std::ptrdiff_t c, std::ptrdiff_t tile_y, std::ptrdiff_t tile_x, float* shared,
+                             const Team& team) {
     const T* base = static_cast<const T*>(group.from) + picture * group.height * group.width * a.channels + c;
     const float* finer = nullptr;  // the level before, in shared memory, and where it lies
     Stretch finer_rows{0, 0}, finer_columns{0, 0};
@@ -149,10 +151,11 @@ UNRAIN_HD void binomial_tile(const GaussianPyramid& a, const LevelGroup& group, 
     }
 }
 
-// One number of the gradient to a level out of the gradient to the next coarser one (float), plus its own where it has one.
+// One number of the gradient to a level out of the gradient to the next coarser one (float), plus its own where it has
+// one.
 template <class T, class Out>
-UNRAIN_HD void binomial_gradient(const float* coarser, const T* own, Out* to, std::ptrdiff_t height, std::ptrdiff_t width,
-                                 std::ptrdiff_t channels, std::ptrdiff_t index) {
+UNRAIN_HD void binomial_gradient(const float* coarser, const T* own, Out* to, std::ptrdiff_t height,
+                                 std::ptrdiff_t width, std::ptrdiff_t channels, std::ptrdiff_t index) {
     const auto [picture, y, x, c] = place_of(index, height, width, channels);
     const std::ptrdiff_t rows = halved(height, 1), columns = halved(width, 1);
     const Readers above(y, height), beside(x, width);

@@ -54,6 +54,16 @@ UNRAIN_HD void store_lanes(T* p, Vec a, Index n) {
     }
 }
 
+// Whether an array is best written past the caches: too large to be found in them later, and on a vector's boundary.
+// `stream` then takes the place of `store` for whole vectors, and `end_streaming` comes before others may read.
+template <class T>
+UNRAIN_HD bool worth_streaming(const T* p, Index count) {
+    constexpr Index kLarge = 8 << 20;
+    const auto address = reinterpret_cast<std::uintptr_t>(p);
+    return sizeof(T) == sizeof(float) && count > kLarge / static_cast<Index>(sizeof(T)) && address % (4 * kLanes) == 0;
+}
+UNRAIN_HD void stream(bf16* p, Vec a) { store(p, a); }
+
 // Zero in the lanes from n on: for sums whose tail must not count.
 UNRAIN_HD Vec keep_first(Vec a, Index n) {
     if (n >= kLanes) return a;

@@ -17,6 +17,8 @@ struct Mask {
 UNRAIN_HD Vec set1(float x) { return {_mm256_set1_ps(x)}; }
 UNRAIN_HD Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
 UNRAIN_HD void store(float* p, Vec a) { _mm256_storeu_ps(p, a.v); }
+UNRAIN_HD void stream(float* p, Vec a) { _mm256_stream_ps(p, a.v); }
+UNRAIN_HD void end_streaming() { _mm_sfence(); }
 UNRAIN_HD Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
 UNRAIN_HD Vec operator-(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
 UNRAIN_HD Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
@@ -27,9 +29,7 @@ UNRAIN_HD Vec min(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
 UNRAIN_HD Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
 UNRAIN_HD Vec sqrt(Vec a) { return {_mm256_sqrt_ps(a.v)}; }
 UNRAIN_HD Vec abs(Vec a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0F), a.v)}; }
-UNRAIN_HD Vec round_even(Vec a) {
-    return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
-}
+UNRAIN_HD Vec round_even(Vec a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 UNRAIN_HD Vec round_down(Vec a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)}; }
 UNRAIN_HD Vec select(Mask k, Vec yes, Vec no) { return {_mm256_blendv_ps(no.v, yes.v, k.m)}; }
 UNRAIN_HD Mask less(Vec a, Vec b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }

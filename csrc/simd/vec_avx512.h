@@ -17,6 +17,8 @@ struct Mask {
 UNRAIN_HD Vec set1(float x) { return {_mm512_set1_ps(x)}; }
 UNRAIN_HD Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
 UNRAIN_HD void store(float* p, Vec a) { _mm512_storeu_ps(p, a.v); }
+UNRAIN_HD void stream(float* p, Vec a) { _mm512_stream_ps(p, a.v); }
+UNRAIN_HD void end_streaming() { _mm_sfence(); }
 UNRAIN_HD Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
 UNRAIN_HD Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
 UNRAIN_HD Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
@@ -27,9 +29,7 @@ UNRAIN_HD Vec min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
 UNRAIN_HD Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
 UNRAIN_HD Vec sqrt(Vec a) { return {_mm512_sqrt_ps(a.v)}; }
 UNRAIN_HD Vec abs(Vec a) { return {_mm512_abs_ps(a.v)}; }
-UNRAIN_HD Vec round_even(Vec a) {
-    return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
-}
+UNRAIN_HD Vec round_even(Vec a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 UNRAIN_HD Vec round_down(Vec a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)}; }
 UNRAIN_HD Vec select(Mask k, Vec yes, Vec no) { return {_mm512_mask_blend_ps(k.m, no.v, yes.v)}; }
 UNRAIN_HD Mask less(Vec a, Vec b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
@@ -53,9 +53,7 @@ UNRAIN_HD void store(bf16* p, Vec a) {
     const __m512i kept = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_srli_epi32(kept, 16)));
 }
-UNRAIN_HD Vec load(const f16* p) {
-    return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
-}
+UNRAIN_HD Vec load(const f16* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))}; }
 UNRAIN_HD void store(f16* p, Vec a) {
     const __m256i h = _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), h);

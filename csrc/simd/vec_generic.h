@@ -14,11 +14,11 @@ struct Mask {
     bool m[4];
 };
 
-#define UNRAIN_LANES(expr)           \
-    Vec r;                           \
-    for (int i = 0; i < 4; ++i) {    \
-        r.v[i] = (expr);             \
-    }                                \
+#define UNRAIN_LANES(expr)        \
+    Vec r;                        \
+    for (int i = 0; i < 4; ++i) { \
+        r.v[i] = (expr);          \
+    }                             \
     return r
 
 UNRAIN_HD Vec set1(float x) { UNRAIN_LANES(x); }
@@ -27,6 +27,8 @@ UNRAIN_HD Vec load(const std::uint8_t* p) { UNRAIN_LANES(static_cast<float>(p[i]
 UNRAIN_HD void store(float* p, Vec a) {
     for (int i = 0; i < 4; ++i) p[i] = a.v[i];
 }
+UNRAIN_HD void stream(float* p, Vec a) { store(p, a); }
+UNRAIN_HD void end_streaming() {}
 UNRAIN_HD Vec operator+(Vec a, Vec b) { UNRAIN_LANES(a.v[i] + b.v[i]); }
 UNRAIN_HD Vec operator-(Vec a, Vec b) { UNRAIN_LANES(a.v[i] - b.v[i]); }
 UNRAIN_HD Vec operator*(Vec a, Vec b) { UNRAIN_LANES(a.v[i] * b.v[i]); }

@@ -17,6 +17,8 @@ struct Mask {
 UNRAIN_HD Vec set1(float x) { return {vdupq_n_f32(x)}; }
 UNRAIN_HD Vec load(const float* p) { return {vld1q_f32(p)}; }
 UNRAIN_HD void store(float* p, Vec a) { vst1q_f32(p, a.v); }
+UNRAIN_HD void stream(float* p, Vec a) { store(p, a); }
+UNRAIN_HD void end_streaming() {}
 UNRAIN_HD Vec operator+(Vec a, Vec b) { return {vaddq_f32(a.v, b.v)}; }
 UNRAIN_HD Vec operator-(Vec a, Vec b) { return {vsubq_f32(a.v, b.v)}; }
 UNRAIN_HD Vec operator*(Vec a, Vec b) { return {vmulq_f32(a.v, b.v)}; }
@@ -38,9 +40,7 @@ UNRAIN_HD Vec scale_by_power(Vec a, Vec n) {
 }
 UNRAIN_HD float sum(Vec a) { return vaddvq_f32(a.v); }
 
-UNRAIN_HD Vec load(const bf16* p) {
-    return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&p->bits), 16))};
-}
+UNRAIN_HD Vec load(const bf16* p) { return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&p->bits), 16))}; }
 UNRAIN_HD void store(bf16* p, Vec a) {
     const uint32x4_t bits = vreinterpretq_u32_f32(a.v);
     const uint32x4_t lsb = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));

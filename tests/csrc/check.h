@@ -8,12 +8,12 @@ inline int& failures() {
     return count;
 }
 
-#define CHECK(condition, ...)                                               \
-    do {                                                                    \
-        if (!(condition)) {                                                 \
-            ++failures();                                                   \
+#define CHECK(condition, ...)                                                  \
+    do {                                                                       \
+        if (!(condition)) {                                                    \
+            ++failures();                                                      \
             std::printf("%s:%d: %s failed: ", __FILE__, __LINE__, #condition); \
-            std::printf(__VA_ARGS__);                                       \
-            std::printf("\n");                                              \
-        }                                                                   \
+            std::printf(__VA_ARGS__);                                          \
+            std::printf("\n");                                                 \
+        }                                                                      \
     } while (false)

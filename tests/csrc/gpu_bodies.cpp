@@ -1,5 +1,5 @@
-// The bodies of the CUDA kernels, run on the host by a team of one thread, against the C++ loops: their indices, borders and
-// arithmetic are checked here where there is no GPU, under the sanitizers too.
+// The bodies of the CUDA kernels, run on the host by a team of one thread, against the C++ loops: their indices,
+// borders and arithmetic are checked here where there is no GPU, under the sanitizers too.
 #define UNRAIN_TIER device
 
 #include <cmath>
@@ -57,7 +57,8 @@ void check_frames() {
         a.threads = 1;
         const std::vector<std::uint8_t> frame = random_bytes(a.batch * a.height * a.width * (nv12 ? 3 : 6) / 2);
         a.frame = frame.data();
-        std::vector<float> loop(static_cast<std::size_t>(a.batch * 3 * a.padded_height * a.padded_width), NAN), body = loop;
+        std::vector<float> loop(static_cast<std::size_t>(a.batch * 3 * a.padded_height * a.padded_width), NAN),
+            body = loop;
         a.image = loop.data();
         CHECK(run(a, false) == nullptr, "frame_to_tensor");
         a.image = body.data();
@@ -81,7 +82,8 @@ void check_frames() {
         const std::vector<float> beside = random_numbers(static_cast<Index>(loop.size()), 2);
         t.image = loop.data();
         t.residual = nv12 ? nullptr : beside.data();
-        std::vector<std::uint8_t> by_loop(static_cast<std::size_t>(t.batch * t.height * t.width * 3)), by_body = by_loop;
+        std::vector<std::uint8_t> by_loop(static_cast<std::size_t>(t.batch * t.height * t.width * 3)),
+            by_body = by_loop;
         t.frame = by_loop.data();
         CHECK(run(t, false) == nullptr, "tensor_to_frame");
         t.frame = by_body.data();
@@ -112,8 +114,8 @@ void levels_by_bodies(const GaussianPyramid& a) {
         for (Index plane = 0; plane < a.pictures * a.channels; ++plane) {
             for (Index tile = 0; tile < rows * columns; ++tile) {
                 std::vector<float> shared(device::kSharedNumbers, NAN);
-                device::binomial_tile<T>(a, group, plane / a.channels, plane % a.channels, tile / columns, tile % columns,
-                                         shared.data(), Alone{});
+                device::binomial_tile<T>(a, group, plane / a.channels, plane % a.channels, tile / columns,
+                                         tile % columns, shared.data(), Alone{});
             }
         }
     }
@@ -142,13 +144,14 @@ void check_levels(const std::vector<T>& x, GaussianPyramid a, double within) {
     for (int k = 0; k < a.count; ++k) a.levels[k] = body[static_cast<std::size_t>(k)].data();
     levels_by_bodies<T>(a);
     const double distance = apart(loop, body);
-    CHECK(distance <= within, "levels of %d x %d x %d, kernel %d: %g apart", int(a.height), int(a.width), int(a.channels),
-          int(a.kernel), distance);
+    CHECK(distance <= within, "levels of %d x %d x %d, kernel %d: %g apart", int(a.height), int(a.width),
+          int(a.channels), int(a.kernel), distance);
 }
 
 void check_gradient(GaussianPyramid a, Index numbers) {
     std::vector<std::vector<float>> grads;
-    for (int k = 0; k < a.count; ++k) grads.push_back(random_numbers(device::level_numbers(a, k), static_cast<unsigned>(k)));
+    for (int k = 0; k < a.count; ++k)
+        grads.push_back(random_numbers(device::level_numbers(a, k), static_cast<unsigned>(k)));
     for (int k = 0; k < a.count; ++k) a.grad_levels[k] = grads[static_cast<std::size_t>(k)].data();
     std::vector<std::vector<float>> loop(1, std::vector<float>(static_cast<std::size_t>(numbers), NAN)), body = loop;
     a.grad_x = loop[0].data();
@@ -170,8 +173,8 @@ void check_gradient(GaussianPyramid a, Index numbers) {
         body[0] = coarser;
     }
     const double distance = apart(loop, body);
-    CHECK(distance <= 1e-6, "gradient of %d x %d x %d, kernel %d: %g apart", int(a.height), int(a.width), int(a.channels),
-          int(a.kernel), distance);
+    CHECK(distance <= 1e-6, "gradient of %d x %d x %d, kernel %d: %g apart", int(a.height), int(a.width),
+          int(a.channels), int(a.kernel), distance);
 }
 
 void check_pyramid() {

@@ -1,5 +1,5 @@
-// Every op on every tier this machine has, with buffers of exactly the size they may touch (the address sanitizer watches the
-// ends), outputs poisoned with NaN, 1 thread against 3 bit for bit, and every tier against the generic one.
+// Every op on every tier this machine has, with buffers of exactly the size they may touch (the address sanitizer
+// watches the ends), outputs poisoned with NaN, 1 thread against 3 bit for bit, and every tier against the generic one.
 #include "../../csrc/ops.h"
 
 #include <cmath>
@@ -82,8 +82,8 @@ Buffer random_buffer(DType dtype, Index count, unsigned seed, float scale = 1.0F
     return b;
 }
 
-// Runs `call(outputs, threads, tier)` on all tiers and thread counts. A tier may differ from the generic one by `within`
-// times the largest value (and one unit in the last place of the storage).
+// Runs `call(outputs, threads, tier)` on all tiers and thread counts. A tier may differ from the generic one by
+// `within` times the largest value (and one unit in the last place of the storage).
 void compare(const std::string& what, const std::vector<Buffer>& empty, double within,
              const std::function<const char*(std::vector<Buffer>&, int, const char*)>& call) {
     std::vector<Buffer> generic = empty;
@@ -95,8 +95,8 @@ void compare(const std::string& what, const std::vector<Buffer>& empty, double w
         CHECK(wrong == nullptr, "%s on %s: %s", what.c_str(), (*tier)->name, wrong);
         call(three, 3, (*tier)->name);
         for (std::size_t b = 0; b < one.size(); ++b) {
-            CHECK(one[b].memory == three[b].memory, "%s on %s: output %d changes with threads", what.c_str(), (*tier)->name,
-                  int(b));
+            CHECK(one[b].memory == three[b].memory, "%s on %s: output %d changes with threads", what.c_str(),
+                  (*tier)->name, int(b));
             double largest = 0;
             for (Index k = 0; k < one[b].count(); ++k) {
                 largest = std::fmax(largest, std::fabs(static_cast<double>(generic[b].get(k))));
@@ -105,7 +105,8 @@ void compare(const std::string& what, const std::vector<Buffer>& empty, double w
             for (Index k = 0; k < one[b].count(); ++k) {
                 const double got = one[b].get(k), want = generic[b].get(k);
                 const bool close = std::fabs(got - want) <= (within + unit) * largest + 1e-30;
-                CHECK(close, "%s on %s: output %d at %d is %g, not %g", what.c_str(), (*tier)->name, int(b), int(k), got, want);
+                CHECK(close, "%s on %s: output %d at %d is %g, not %g", what.c_str(), (*tier)->name, int(b), int(k),
+                      got, want);
                 if (!close) break;
             }
         }
@@ -317,7 +318,8 @@ void check_pyramid() {
         for (const auto& size : sizes) {
             for (int kind = 0; kind < 4; ++kind) {
                 const PyramidKernel kernel = kind < 3 ? PyramidKernel::box : PyramidKernel::binomial;
-                const std::vector<int> factors = kind < 3 ? box[static_cast<std::size_t>(kind)] : std::vector<int>{2, 4, 8};
+                const std::vector<int> factors =
+                    kind < 3 ? box[static_cast<std::size_t>(kind)] : std::vector<int>{2, 4, 8};
                 Buffer x = random_buffer(dtype, 2 * size[0] * size[1] * size[2], 1);
                 const GaussianPyramid a = pyramid(x, size[0], size[1], size[2], kernel, factors);
                 std::vector<Buffer> levels, grads;
@@ -377,7 +379,8 @@ void check_frames() {
                             return run(with, false, tier);
                         });
 
-                Buffer image = random_buffer(dtype, 2 * 3 * size[0] * size[1], 2), beside = random_buffer(dtype, image.count(), 3);
+                Buffer image = random_buffer(dtype, 2 * 3 * size[0] * size[1], 2),
+                       beside = random_buffer(dtype, image.count(), 3);
                 TensorToFrame t{};
                 t.image = image.data();
                 t.residual = nv12 ? beside.data() : nullptr;

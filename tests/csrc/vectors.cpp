@@ -52,14 +52,18 @@ void check_functions() {
 
     const struct {
         float x, exp, tanh, sigmoid;
-    } ends[] = {{200.0F, 2e38F, 1.0F, 1.0F}, {kInf, 2e38F, 1.0F, 1.0F}, {-200.0F, 0.0F, -1.0F, 0.0F},
-                {-kInf, 0.0F, -1.0F, 0.0F},  {0.0F, 1.0F, 0.0F, 0.5F}};
+    } ends[] = {{200.0F, 2e38F, 1.0F, 1.0F},
+                {kInf, 2e38F, 1.0F, 1.0F},
+                {-200.0F, 0.0F, -1.0F, 0.0F},
+                {-kInf, 0.0F, -1.0F, 0.0F},
+                {0.0F, 1.0F, 0.0F, 0.5F}};
     for (const auto& end : ends) {
         float e[kLanes], t[kLanes], s[kLanes];
         lanes(e, exp(set1(end.x)));
         lanes(t, tanh(set1(end.x), slope));
         lanes(s, sigmoid(set1(end.x)));
-        CHECK(end.exp > 1e38F ? e[0] >= end.exp : std::fabs(e[0] - end.exp) < 1e-37F, "exp(%g) = %g", double(end.x), double(e[0]));
+        CHECK(end.exp > 1e38F ? e[0] >= end.exp : std::fabs(e[0] - end.exp) < 1e-37F, "exp(%g) = %g", double(end.x),
+              double(e[0]));
         CHECK(std::fabs(t[0] - end.tanh) <= 0.0F, "tanh(%g) = %g", double(end.x), double(t[0]));
         CHECK(std::fabs(s[0] - end.sigmoid) < 1e-37F, "sigmoid(%g) = %g", double(end.x), double(s[0]));
     }
@@ -99,7 +103,8 @@ void check_halves(float largest) {
         for (int i = 0; i < kLanes; ++i) {
             T alone;
             store_one(&alone, x[i]);
-            CHECK(alone.bits == out[i].bits, "%a: %04x and %04x", double(x[i]), unsigned(alone.bits), unsigned(out[i].bits));
+            CHECK(alone.bits == out[i].bits, "%a: %04x and %04x", double(x[i]), unsigned(alone.bits),
+                  unsigned(out[i].bits));
         }
     }
 }
@@ -139,7 +144,8 @@ void check_moves() {
         split_pixels(pixels, planes, n);
         join_pixels(sources, back, n);
         for (Index i = 0; i < 3 * n; ++i) {
-            CHECK(back[i] == pixels[i] && planes[i % 3][i / 3] == pixels[i], "pixels, byte %d of %d", int(i), int(3 * n));
+            CHECK(back[i] == pixels[i] && planes[i % 3][i / 3] == pixels[i], "pixels, byte %d of %d", int(i),
+                  int(3 * n));
         }
         delete[] pixels;
         delete[] back;
