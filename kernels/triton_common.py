@@ -6,6 +6,9 @@ are written with `while`: the interpreter of triton 3.6 cannot take `range` of a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+
 import torch
 import triton
 import triton.language as tl
@@ -37,6 +40,20 @@ def refuse(call: Call) -> str | None:
     if call.dtype not in NAMES:
         return f"no kernel for {call.dtype}, only for float32, float16 and bfloat16"
     return None
+
+
+def on_its_device(step: Callable[..., None]) -> Callable[..., None]:
+    """A forward or backward that launches on the GPU of its outputs, whichever one is current."""
+
+    @wraps(step)
+    def guarded(out, *args) -> None:
+        first = next((each for each in out if each is not None), None)
+        if first is None or not first.is_cuda:
+            return step(out, *args)
+        with torch.cuda.device(first.device):
+            return step(out, *args)
+
+    return guarded
 
 
 @triton.jit

@@ -16,7 +16,7 @@ import triton.language as tl
 
 from ..registry import Call
 from ..triton_aot import KernelSpec
-from ..triton_common import NAMES, available, refuse, sum_rows, sum_rows_specs
+from ..triton_common import NAMES, available, on_its_device, refuse, sum_rows, sum_rows_specs
 
 __all__ = ["available", "backward", "can_run", "forward", "specs"]
 
@@ -59,6 +59,7 @@ def charbonnier_backward(
     tl.store(d_pred_ptr + at, slope.to(d_pred_ptr.dtype.element_ty), mask=inside)
 
 
+@on_its_device
 def forward(out, pred, target, eps, reduction) -> None:
     (result,) = out
     count = pred.numel()
@@ -76,6 +77,7 @@ def forward(out, pred, target, eps, reduction) -> None:
         sum_rows(target_of_pass, result, count if reduction == "mean" else 1)
 
 
+@on_its_device
 def backward(out, grad, pred, target, eps, reduction) -> None:
     (d_pred,) = out
     count = pred.numel()

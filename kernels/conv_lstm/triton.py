@@ -27,7 +27,7 @@ import triton.language as tl
 
 from ..registry import Call, is_nhwc
 from ..triton_aot import KernelSpec
-from ..triton_common import NAMES, available, dot, refuse, sigmoid, tanh
+from ..triton_common import NAMES, available, dot, on_its_device, refuse, sigmoid, tanh
 from .reference import first_step
 from .tiling import Tiling, default_tiling, tiling, verdict
 
@@ -363,6 +363,7 @@ def conv_lstm_first_backward(
     tl.store(out + 2 * gate, (grad_h * t * o_slope).to(storage), mask=inside)
 
 
+@on_its_device
 def forward(out, x, h, c, weight, bias, _packed) -> None:
     if x.numel():
         launch_forward(out, x, h, c, packed(weight), bias, tiling(x, weight.shape[0] // 4, first=h is None))
@@ -383,6 +384,7 @@ def launch_forward(out, x, h, c, ready: Packed, bias, tiles: Tiling) -> None:
         )  # fmt: skip
 
 
+@on_its_device
 def backward(out, grad_h, grad_c, x, h, c, weight, bias) -> None:
     if x.numel() == 0:
         for each in out:

@@ -18,7 +18,7 @@ import triton.language as tl
 
 from ..registry import Call, is_nhwc
 from ..triton_aot import KernelSpec
-from ..triton_common import NAMES, available, refuse, sigmoid, sum_rows, sum_rows_specs, tanh
+from ..triton_common import NAMES, available, on_its_device, refuse, sigmoid, sum_rows, sum_rows_specs, tanh
 
 __all__ = ["available", "backward", "can_run", "forward", "specs"]
 
@@ -210,6 +210,7 @@ def lstm_gates_peephole_backward(
         tl.store(out + 2 * channels, _over_pixels(tl.where(inside, sum_o, 0.0)), mask=exists)
 
 
+@on_its_device
 def forward(out, pre, c, peephole) -> None:
     h_out, c_out = out
     if h_out.numel():
@@ -217,6 +218,7 @@ def forward(out, pre, c, peephole) -> None:
         lstm_gates_forward[grid](pre, c, peephole, h_out, c_out, *arguments, **blocks, num_warps=WARPS)
 
 
+@on_its_device
 def backward(out, grad_h, grad_c, pre, c, peephole) -> None:
     d_pre, d_c, d_peephole = out
     if grad_h.numel() == 0:

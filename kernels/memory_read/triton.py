@@ -19,7 +19,7 @@ import triton.language as tl
 
 from ..registry import Call
 from ..triton_aot import KernelSpec
-from ..triton_common import NAMES, available, dot, exp, refuse, sum_rows, sum_rows_specs
+from ..triton_common import NAMES, available, dot, exp, on_its_device, refuse, sum_rows, sum_rows_specs
 from .reference import SMALLEST_NORM
 
 __all__ = ["available", "backward", "can_run", "forward", "specs"]
@@ -165,6 +165,7 @@ def memory_read_backward(
         place += BLOCK_N
 
 
+@on_its_device
 def forward(out, query, items, _want_weights) -> None:
     read, weights = out
     if query.numel():
@@ -174,6 +175,7 @@ def forward(out, query, items, _want_weights) -> None:
         )
 
 
+@on_its_device
 def backward(out, grad_read, grad_weights, query, items) -> None:
     d_query, d_items = out
     if query.shape[0] == 0:

@@ -35,7 +35,7 @@ from ..memory_read.triton import (
     tile,
 )
 from ..triton_aot import KernelSpec
-from ..triton_common import NAMES, available, dot, exp, sum_rows, sum_rows_specs
+from ..triton_common import NAMES, available, dot, exp, on_its_device, sum_rows, sum_rows_specs
 
 __all__ = ["available", "backward", "can_run", "forward", "specs"]
 
@@ -218,6 +218,7 @@ def memory_update_backward_query(
         place += BLOCK_N
 
 
+@on_its_device
 def forward(out, query, items, rule) -> None:
     (result,) = out
     if query.shape[0] == 0:
@@ -230,6 +231,7 @@ def forward(out, query, items, rule) -> None:
     )
 
 
+@on_its_device
 def backward(out, grad, query, items, rule) -> None:
     d_query, d_items = out
     count, blocks = query.shape[0], tile(*items.shape)

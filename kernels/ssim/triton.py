@@ -21,7 +21,7 @@ import triton.language as tl
 
 from ..registry import Call, is_nhwc
 from ..triton_aot import KernelSpec
-from ..triton_common import NAMES, available, dot, refuse, sum_rows, sum_rows_specs
+from ..triton_common import NAMES, available, dot, on_its_device, refuse, sum_rows, sum_rows_specs
 from . import reference
 
 __all__ = ["available", "backward", "can_run", "forward", "specs"]
@@ -165,7 +165,7 @@ def ssim_backward_moments(
     row = y0 + tl.arange(0, ROWS)
     inside = (row < out_height)[:, None] & ((column < USED) & (x0 + column < out_width))[None, :]
     at = maps_ptr + (plane * out_height + row[:, None]) * out_width + (x0 + column)[None, :]
-    size = planes.to(tl.int64) * out_height * out_width
+    size = tl.cast(planes, tl.int64) * out_height * out_width
     tl.store(at, ring * mean_y + slope * mean_x, mask=inside)
     tl.store(at + size, ring * mean_x + slope * mean_y, mask=inside)
     tl.store(at + 2 * size, -share * similarity / bottom2, mask=inside)
@@ -198,7 +198,7 @@ def ssim_backward_images(
     map_height = height + 2 * PAD - _TAPS + 1
     map_width = width + 2 * PAD - _TAPS + 1
     plane, y0, x0 = _tile(height, width, ROWS, USED)
-    size = planes.to(tl.int64) * map_height * map_width
+    size = tl.cast(planes, tl.int64) * map_height * map_width
     map_base = plane * map_height * map_width
     squares = _spread(
         maps_ptr + 2 * size, window_ptr, map_base, y0, x0, map_height, map_width, BACK, ROWS, COLUMNS, SLICE
@@ -225,6 +225,7 @@ def ssim_backward_images(
         tl.store(d_y_ptr + at, d_y.to(d_y_ptr.dtype.element_ty), mask=inside)
 
 
+@on_its_device
 def forward(out, x, y, window, data_range) -> None:
     (result,) = out
     if x.numel() == 0:
@@ -241,6 +242,7 @@ def forward(out, x, y, window, data_range) -> None:
     sum_rows(partial, result, images * channels * places[0] * places[1])
 
 
+@on_its_device
 def backward(out, grad, x, y, window, data_range, _want) -> None:
     d_x, d_y = out
     if x.numel() == 0 or (d_x is None and d_y is None):

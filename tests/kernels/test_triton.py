@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,20 @@ def test_half_precision_compiles_ahead_of_time_without_spills(arch):
 @pytest.mark.parametrize("arch", triton_aot.ARCHITECTURES)
 def test_everything_compiles_ahead_of_time_without_spills(arch):
     compile_table(arch)
+
+
+def test_arguments_of_one_compile_too():
+    """Triton makes a constant of an integer argument that is 1, which then has no methods; and None of a pointer."""
+    kinds = {}
+    for spec in triton_aot.kernels(87):
+        fixed = tuple(value for value in spec.constants.values() if isinstance(value, bool))
+        kinds.setdefault((spec.fn, fixed), spec)
+    for spec in kinds.values():
+        ones = {name: 1 for name, kind in spec.signature.items() if kind.startswith("i32")}
+        optional = {"bias_ptr"} & {*spec.signature}
+        signature = {name: kind for name, kind in spec.signature.items() if name not in {*ones, *optional}}
+        constants = {**spec.constants, **ones, **dict.fromkeys(optional)}
+        triton_aot.compile_kernel(replace(spec, signature=signature, constants=constants), 87)
 
 
 def test_the_table():
