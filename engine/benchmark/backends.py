@@ -1,0 +1,210 @@
+"""One network by every way of running it: time, fidelity to the reference, and the share of the machine's limit."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UnrainError
+from ..runtime import Engine, fidelity
+from ..runtime.backends import PRECISIONS
+from ..runtime.candidates import candidates
+from . import limits as bounds
+from .timing import Spread, interleaved, spread
+
+REFERENCE = ("eager", "fp32")
+AUTO = ("fp32", "auto", "int8")  # what the engine is asked for when the backend is its own choice
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_REQUIRED = {**fidelity.LIMITS, "auto": 50.0}
+
+Run = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class Row:
+    """A way to run the network. No spread: `reason` says why it was not timed."""
+
+    backend: str
+    precision: str
+    run: Run | None = None
+    reason: str | None = None
+    runs: str = ""  # what an "auto" row settled on
+    decibels: float | None = None
+    ready: float | None = None  # seconds until its first picture was there
+    spread: Spread | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        return f"{self.backend} {self.precision}"
+
+
+def rows(
+    model: nn.Module,
+    picture: Tensor,
+    threads: int | None,
+    wanted: Callable[[str, str], bool] = lambda backend, precision: True,
+    on_row: Callable[[str], object] = lambda name: None,
+) -> list[Row]:
+    """Every way, made ready and compared with the plain float32 network on `picture`; none is timed yet."""
+    device = picture.device
+    found = [_engine_row(model, picture, threads, "eager", "fp32", on_row)]
+    reference = _result(found[0], picture)
+    for precision in ("fp32", "bf16") if device.type == "cpu" else ("fp32", "bf16", "fp16"):
+        if wanted("channels-last", precision):
+            found.append(_channels_last_row(model, picture, precision, on_row))
+    for each in candidates(model, device):
+        if (each.backend, each.precision) == REFERENCE or not wanted(each.backend, each.precision):
+            continue
+        if each.reason is not None:
+            found.append(Row(each.backend, each.precision, reason=each.reason))
+        else:
+            found.append(_engine_row(model, picture, threads, each.backend, each.precision, on_row))
+    for precision in AUTO:
+        if wanted("auto", precision):
+            found.append(_engine_row(model, picture, threads, "auto", precision, on_row))
+    for row in found[1:]:
+        judge(row, picture, reference)
+    return found
+
+
+def judge(row: Row, picture: Tensor, reference: Tensor) -> None:
+    """A row that is too far from the reference loses the right to be timed."""
+    if row.run is None:
+        return
+    row.decibels = fidelity.decibels(_result(row, picture), reference)
+    required = _REQUIRED[row.precision]
+    if row.decibels < required:
+        row.run = None
+        row.reason = f"wrong: {row.decibels:.1f} dB to the fp32 reference, {required:g} are needed"
+
+
+def time_rows(found: list[Row], picture: Tensor, rounds: int, on_round: Callable[[], object] | None = None) -> None:
+    """In rounds that take turns; rows without a `run` stay without a time."""
+    contenders: dict[str, Callable[[], Any]] = {}
+    for row in found:
+        if row.run is not None:
+            contenders[row.key] = lambda run=row.run: run(picture)
+    samples = interleaved(contenders, rounds, warmups=1, on_round=on_round)
+    for row in found:
+        if row.key in samples:
+            row.spread = spread(samples[row.key])
+
+
+def report(found: list[Row], model: nn.Module, picture: Tensor, limits: bounds.Limits) -> list[dict[str, Any]]:
+    """The rows as plain JSON types."""
+    height, width = picture.shape[-2:]
+    count = bounds.operations(model, height, width)
+    reference = next(row.spread for row in found if (row.backend, row.precision) == REFERENCE)
+    answer = []
+    for row in found:
+        precision = row.runs.split()[-1] if row.runs else row.precision
+        traffic = bounds.traffic(model, height, width, precision)
+        least = limits.milliseconds(count, traffic, precision)
+        finite = row.decibels is not None and row.decibels != float("inf")
+        answer.append(
+            {
+                "backend": row.backend,
+                "precision": row.precision,
+                "runs": row.runs or row.key,
+                "fidelity_db": round(row.decibels, 2) if finite else None,
+                "required_db": None if (row.backend, row.precision) == REFERENCE else _REQUIRED[row.precision],
+                "correct": row.reason is None,
+                "reason": row.reason,
+                "notes": row.notes,
+                "ready_s": None if row.ready is None else round(row.ready, 2),
+                **_times(row.spread),
+                "times_eager": round(reference.median / row.spread.median, 3) if row.spread and reference else None,
+                "limit_ms": round(least, 3),
+                "limit_share": round(least / row.spread.median, 4) if row.spread else None,
+            }
+        )
+    return answer
+
+
+def _times(found: Spread | None) -> dict[str, Any]:
+    if found is None:
+        return {"median_ms": None, "low_ms": None, "high_ms": None, "least_ms": None, "rounds": 0}
+    return {
+        "median_ms": round(found.median, 3),
+        "low_ms": round(found.low, 3),
+        "high_ms": round(found.high, 3),
+        "least_ms": round(found.least, 3),
+        "rounds": found.rounds,
+    }
+
+
+def _engine_row(
+    model: nn.Module,
+    picture: Tensor,
+    threads: int | None,
+    backend: str,
+    precision: str,
+    on_row: Callable[[str], object],
+) -> Row:
+    row = Row(backend, precision)
+    on_row(row.key)
+    begin = time.perf_counter()
+    try:
+        engine = Engine(model, backend=backend, precision=precision, device=picture.device, threads=threads)
+        engine(picture)
+    except UnrainError as error:
+        row.reason = str(error)
+        return row
+    row.ready = time.perf_counter() - begin
+    explained = engine.explain()
+    row.runs = f"{explained['backend']} {explained['precision']}"
+    if explained["tile"] is not None:
+        row.notes.append(f"tiles of {explained['tile']}")
+    if backend != "auto" and explained["precision"] != precision:
+        row.reason = f"wrong: {explained['others'].get(row.key, 'it fell back to ' + row.runs)}"
+        return row
+    row.run = lambda x: engine(x)  # type: ignore[return-value]
+    return row
+
+
+def _channels_last_row(model: nn.Module, picture: Tensor, precision: str, on_row: Callable[[str], object]) -> Row:
+    """Plain PyTorch after its tuning guide: one line for the layout, one for the precision."""
+    row = Row("channels-last", precision)
+    if precision == "bf16" and picture.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        row.reason = "this CPU has no bf16 arithmetic"
+        return row
+    on_row(row.key)
+    begin = time.perf_counter()
+    own: Any = deepcopy(model).to(picture.device, _DTYPES[precision]).eval()
+    own = own.to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def run(x: Tensor) -> Tensor:
+        y = own(x.to(_DTYPES[precision]).contiguous(memory_format=torch.channels_last))
+        return y.float().clamp(0, 1)
+
+    try:
+        run(picture)
+    except RuntimeError as error:
+        row.reason = f"it failed: {str(error).splitlines()[0][:200]}"
+        return row
+    row.ready, row.run = time.perf_counter() - begin, run
+    return row
+
+
+def _result(row: Row, picture: Tensor) -> Tensor:
+    if row.run is None:
+        raise UnrainError(f"the reference itself does not run: {row.reason}")
+    result = row.run(picture).clone()
+    gc.collect()
+    return result
+
+
+def known(backend: str, precision: str) -> bool:
+    """Whether a table may hold rows of that name."""
+    from ..runtime.backends import BACKENDS
+
+    return backend in (*BACKENDS, "channels-last", "auto", "") and precision in (*PRECISIONS, "auto", "")

@@ -1,0 +1,96 @@
+"""What the machine can do at most, measured, and what a network or an op asks of it, counted from its shapes."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .timing import milliseconds
+
+_COPIED = 128 << 20  # bytes: well past every cache
+_SIDE = {"cpu": 1536, "cuda": 8192}  # of the matrices whose product gives the matrix rate
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_TRIES = 12
+
+
+class Limits(NamedTuple):
+    """Bytes a second that a copy moves, read and written both counted; operations a second of a product of matrices."""
+
+    copy: float
+    matrix: dict[str, float]
+
+    def milliseconds(self, operations: float, traffic: float, precision: str = "fp32") -> float:
+        """The least time for that much work: it is bound by arithmetic or by memory, whichever takes longer."""
+        rate = self.matrix.get(precision) or self.matrix["fp32"]
+        return max(operations / rate, traffic / self.copy) * 1e3
+
+    def bound(self, operations: float, traffic: float, precision: str = "fp32") -> str:
+        rate = self.matrix.get(precision) or self.matrix["fp32"]
+        return "arithmetic" if operations / rate > traffic / self.copy else "memory"
+
+
+def measured(device: torch.device | str = "cpu") -> Limits:
+    """The best of several tries each: a limit is what the machine can do, not what it does on average."""
+    device = torch.device(device)
+    return Limits(_copy_rate(device), {name: _matrix_rate(device, name) for name in _precisions(device)})
+
+
+def _precisions(device: torch.device) -> list[str]:
+    if device.type == "cuda":
+        return ["fp32", "bf16", "fp16"]
+    found = ["fp32"]
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        found.append("bf16")
+    return [*found, *(["int8"] if _int8_product(torch.ones(32, 32, dtype=torch.int8)) else [])]
+
+
+def _copy_rate(device: torch.device) -> float:
+    source = torch.ones(_COPIED, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    target.copy_(source)
+    best = min(milliseconds(lambda: target.copy_(source)) for _ in range(_TRIES))
+    return 2 * _COPIED / best * 1e3
+
+
+def _matrix_rate(device: torch.device, precision: str) -> float:
+    side = _SIDE[device.type]
+    if precision == "int8":
+        left = torch.ones(side, side, dtype=torch.int8, device=device)
+        run: Any = lambda: torch._int_mm(left, left)  # noqa: E731  # a name would say no more
+    else:
+        left = torch.randn(side, side, device=device).to(_DTYPES[precision])
+        out = torch.empty_like(left)
+        run = lambda: torch.mm(left, left, out=out)  # noqa: E731
+    for _ in range(3):
+        run()
+    return 2 * side**3 / min(milliseconds(run) for _ in range(_TRIES)) * 1e3
+
+
+def _int8_product(matrix: Tensor) -> bool:
+    try:
+        return torch._int_mm(matrix, matrix).dtype is torch.int32
+    except (RuntimeError, NotImplementedError):
+        return False
+
+
+def operations(model: nn.Module, height: int, width: int) -> int:
+    """Multiplications and additions of the plain network's convolutions and products on one picture of that size.
+
+    What a faster way leaves out (a first stage that starts from nothing) is counted all the same, and so is every
+    multiplication that a cleverer algorithm (Winograd's) saves: such a way can pass 100% of the limit.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    plain: Any = deepcopy(model).to("meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        plain(torch.empty(1, 3, height, width, device="meta"))
+    return counter.get_total_flops()
+
+
+def traffic(model: nn.Module, height: int, width: int, precision: str = "fp32") -> int:
+    """The bytes that must move at the very least: the picture in and out in float32, and each weight once."""
+    each = {"fp32": 4, "int8": 1}.get(precision, 2)
+    return 2 * 3 * height * width * 4 + sum(weight.numel() * each for weight in model.state_dict().values())

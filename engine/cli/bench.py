@@ -1,0 +1,174 @@
+"""`unrain bench`: one network by every way of running it here; two results compared; the roofline."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import UnrainError
+from .console import complain, print_json, print_table, progress_bar
+from .wiper import DEFAULT_MODEL, pick_device
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def command(
+    name: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model of `unrain models`, or a weights file.")
+    ] = DEFAULT_MODEL,
+    size: Annotated[str, typer.Option("--size", metavar="HxW", help="The picture's height and width.")] = "256x256",
+    stages: Annotated[
+        int | None, typer.Option("--stages", "-T", min=1, max=100, help="How often a recurrent model runs.")
+    ] = None,
+    backends: Annotated[
+        list[str] | None, typer.Option("--backend", "-b", help="Only this backend (again for more of them).")
+    ] = None,
+    precisions: Annotated[
+        list[str] | None, typer.Option("--precision", "-p", help="Only this precision (again for more of them).")
+    ] = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=3, max=1000, help="Timed runs of each.")] = 9,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads of each.")] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")
+    ] = "auto",
+    weights: Annotated[
+        Path | None, typer.Option("-w", "--weights", help="Weights in place of the shipped ones.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the JSON to this file, too.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Time a model by every backend and precision, each compared with the plain fp32 network first.
+
+    A row that is not faithful (60 dB in fp32, 50 in bf16 and fp16, 40 in int8) is called wrong and gets no time. Rounds
+    take turns; what is shown is the median. `times` is against plain PyTorch in its usual layout and float32.
+    """
+    height, width = _size(size)
+    answer = measure(name, weights, height, width, stages, backends, precisions, rounds, threads, device)
+    if output is not None:
+        import json
+
+        output.write_text(json.dumps(answer, indent=1) + "\n")
+    if as_json:
+        print_json(answer)
+    else:
+        _show(answer)
+    if any(row["reason"] and row["reason"].startswith("wrong") for row in answer["rows"]):
+        complain("rows marked wrong differ too much from the reference; their speed is not shown")
+
+
+def measure(
+    name: str,
+    weights: Path | None,
+    height: int,
+    width: int,
+    stages: int | None,
+    backends: list[str] | None,
+    precisions: list[str] | None,
+    rounds: int,
+    threads: int | None,
+    device: str,
+) -> dict[str, Any]:
+    from ..benchmark import backends as table
+    from ..benchmark import conditions, limits
+    from ..runtime import fidelity
+
+    for backend in backends or [""]:
+        for precision in precisions or [""]:
+            if not table.known(backend, precision):
+                raise UnrainError(
+                    f"no row is called {f'{backend} {precision}'.strip()!r}; `unrain bench` lists them all"
+                )
+    chosen = pick_device(device)
+    conditions.settle(threads)
+    model, trained = _model(name, weights, stages)
+    picture = fidelity.sample(height, width).to(chosen)
+
+    def wanted(backend: str, precision: str) -> bool:
+        return (not backends or backend in backends) and (not precisions or precision in precisions)
+
+    facts = conditions.facts(chosen.type)
+    machine_limits = limits.measured(chosen)
+    with progress_bar() as bar:
+        making = bar.add_task("prepare", total=None)
+        found = table.rows(
+            model, picture, threads, wanted, lambda row: bar.update(making, description=f"prepare {row}")
+        )
+        bar.update(making, visible=False)
+        timing = bar.add_task("rounds", total=rounds)
+        table.time_rows(found, picture, rounds, lambda: bar.advance(timing))
+    return {
+        "format": 1,
+        "model": name,
+        "weights": "trained" if trained else "random",
+        "stages": getattr(model, "stages", None),
+        "size": [height, width],
+        "device": str(chosen),
+        "facts": facts,
+        "limits": {"copy_bytes_per_second": machine_limits.copy, "operations_per_second": machine_limits.matrix},
+        "operations": limits.operations(model, height, width),
+        "rows": table.report(found, model, picture, machine_limits),
+    }
+
+
+def _model(name: str, weights: Path | None, stages: int | None) -> "tuple[nn.Module, bool]":
+    """The network; with random weights where none are shipped, for they take as long."""
+    import torch
+
+    from ..models import CATALOG, WEIGHTS, build
+    from .wiper import load_model
+
+    if weights is not None or name not in CATALOG or (WEIGHTS / f"{name}.safetensors").is_file():
+        return load_model(name, weights, stages), True
+    torch.manual_seed(0)
+    model: Any = build(name).eval()
+    if stages is not None:
+        if not hasattr(model, "stages"):
+            raise UnrainError(f"{name} has no stages to set; leave --stages out")
+        model.stages = stages
+    return model, False
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if not match or min(int(match[1]), int(match[2])) < 8:
+        raise UnrainError(f"--size must be HEIGHTxWIDTH, at least 8x8, such as 480x640; got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def _show(answer: dict[str, Any]) -> None:
+    facts, limits = answer["facts"], answer["limits"]
+    rates = ", ".join(f"{rate / 1e9:.0f} G{name}" for name, rate in limits["operations_per_second"].items())
+    stages = f", {answer['stages']} stages" if answer["stages"] else ""
+    height, width = answer["size"]
+    title = f"{answer['model']} ({answer['weights']} weights{stages}), {width} x {height}, {answer['device']}"
+    rows = [
+        [
+            f"{row['backend']} {row['precision']}",
+            row["runs"] if row["backend"] == "auto" else "",
+            "" if row["median_ms"] is None else f"{row['median_ms']:.1f}",
+            "" if row["median_ms"] is None else f"{row['low_ms']:.1f} - {row['high_ms']:.1f}",
+            "" if row["times_eager"] is None else f"{row['times_eager']:.2f}",
+            _decibels(row),
+            "" if row["limit_share"] is None else f"{100 * row['limit_share']:.0f}%",
+            "" if row["ready_s"] is None else f"{row['ready_s']:.1f}",
+            row["reason"] or "; ".join(row["notes"]),
+        ]
+        for row in answer["rows"]
+    ]
+    columns = ["way", "runs", " ms", " quartiles", " times", " dB", " of limit", " ready s", ""]
+    print_table(columns, rows, title)
+    print(
+        f"{answer['operations'] / 1e9:.1f} G operations; this machine copies "
+        f"{limits['copy_bytes_per_second'] / 1e9:.1f} GB/s and multiplies matrices at {rates} operations/s; "
+        f"{facts['threads']} threads, load {facts['load']}"
+    )
+
+
+def _decibels(row: dict[str, Any]) -> str:
+    if row["required_db"] is None:
+        return "reference"
+    if row["fidelity_db"] is not None:
+        return f"{row['fidelity_db']:.1f}"
+    return "same" if row["correct"] else ""
