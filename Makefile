@@ -18,7 +18,7 @@ GPU_PY := $(PYTHON)
 GPU_NEEDS := gpu-install
 endif
 
-.PHONY: help demo test test-all lint bench gpu gpu-install clean distclean
+.PHONY: help demo test test-all lint docs bench gpu gpu-install clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make test      the tests a change must pass"
 	@echo "make test-all  these and the slow ones"
 	@echo "make lint      ruff, mypy, clang-format"
+	@echo "make docs      the documentation as pages with a search, into build/docs"
 	@echo "make bench     the benchmarks that run on a CPU"
 	@echo "make gpu       GPU tests and benchmarks; PYTHON=python3 make gpu takes an interpreter that has torch"
 	@echo "make clean     remove what was built; make distclean removes .venv too"
@@ -53,6 +54,10 @@ lint: $(VENV)/.installed-dev
 	@if command -v clang-format >/dev/null; then \
 		find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format --dry-run --Werror; \
 	else echo "clang-format is not installed: csrc/ is not checked"; fi
+
+docs: $(VENV)/.installed-dev
+	$(PY) -m mkdocs build --strict --quiet
+	@echo "open build/docs/index.html"
 
 gpu: $(GPU_NEEDS)
 	@$(GPU_PY) -c "import sys, torch; c = torch.cuda; print(torch.__version__, c.get_device_name()) if c.is_available() \
