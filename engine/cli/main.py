@@ -13,7 +13,7 @@ from ..errors import UnrainError
 from .console import complain
 
 # The order of `unrain --help`. A name is listed when its file is there.
-COMMANDS = ("run", "eval", "convert", "models", "info", "train", "bench", "export")
+COMMANDS = ("run", "demo", "eval", "convert", "models", "info", "train", "bench", "export")
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
