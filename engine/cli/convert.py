@@ -23,7 +23,7 @@ def command(
     """
     from ..errors import UnrainError
     from ..images import make_folder
-    from ..models.published import convert
+    from ..models.convert import convert
 
     if output.suffix != ".safetensors":
         raise UnrainError(f"{output} must end in .safetensors")

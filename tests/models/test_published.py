@@ -14,6 +14,7 @@ import unrain
 from unrain.engine.errors import UnrainError
 from unrain.engine.evaluation.metrics import psnr_y
 from unrain.engine.models import published
+from unrain.engine.models.convert import convert
 
 FILES = {
     "brn_Rain100H.pth": "brn",
@@ -129,7 +130,7 @@ def test_idle_blocks_are_dropped_and_named(tmp_path):
         for kind in ("weight", "bias")
     }
     torch.save(weights | idle, tmp_path / "net.pth")
-    summary = published.convert(tmp_path / "net.pth", tmp_path / "net.safetensors")
+    summary = convert(tmp_path / "net.pth", tmp_path / "net.safetensors")
     assert summary["unused"] == sorted(key.removeprefix("module.") for key in idle)
     assert summary["parameters"] == 375_526
 
@@ -153,22 +154,22 @@ def test_residual_or_direct(bias, name, expected, note, tmp_path):
     weights = invented("srn", prefix="")
     weights |= {"conv.0.weight": torch.zeros(3, 32, 3, 3), "conv.0.bias": torch.full((3,), bias)}
     torch.save(weights, tmp_path / "net.pth")
-    summary = published.convert(tmp_path / "net.pth", tmp_path / "out.safetensors", name)
+    summary = convert(tmp_path / "net.pth", tmp_path / "out.safetensors", name)
     assert summary["model"] == unrain.load(tmp_path / "out.safetensors").name == expected
     assert summary["note"].startswith(note)
 
 
 def test_the_stages_asked_for_are_recorded(tmp_path):
     torch.save(invented("brn"), tmp_path / "net.pth")
-    assert published.convert(tmp_path / "net.pth", tmp_path / "a.safetensors")["stages"] == 8
-    assert published.convert(tmp_path / "net.pth", tmp_path / "b.safetensors", stages=4)["stages"] == 4
+    assert convert(tmp_path / "net.pth", tmp_path / "a.safetensors")["stages"] == 8
+    assert convert(tmp_path / "net.pth", tmp_path / "b.safetensors", stages=4)["stages"] == 4
     assert unrain.load(tmp_path / "b.safetensors").stages == 4
     with pytest.raises(UnrainError, match=r"stages must be at least 1, got 0"):
-        published.convert(tmp_path / "net.pth", tmp_path / "c.safetensors", stages=0)
+        convert(tmp_path / "net.pth", tmp_path / "c.safetensors", stages=0)
     with pytest.raises(UnrainError, match=r"convert reads a published \.pth file and writes \.safetensors"):
-        published.convert(tmp_path / "a.safetensors", tmp_path / "c.safetensors")
+        convert(tmp_path / "a.safetensors", tmp_path / "c.safetensors")
     with pytest.raises(UnrainError, match=r"convert reads a published \.pth file and writes \.safetensors"):
-        published.convert(tmp_path / "net.pth", tmp_path / "c.pth")
+        convert(tmp_path / "net.pth", tmp_path / "c.pth")
     assert not (tmp_path / "c.safetensors").exists()
 
 
@@ -239,7 +240,7 @@ def test_code_in_a_pickle_is_refused_and_does_not_run(form, make, tmp_path):
     else:
         torch.save({"conv0.0.weight": Trap(make, argument)}, path, _use_new_zipfile_serialization=form == "zip")
     with pytest.raises(UnrainError, match=r"is refused: .* could run any code") as error:
-        published.convert(path, tmp_path / "out.safetensors")
+        convert(path, tmp_path / "out.safetensors")
     assert "\n" not in str(error.value)
     assert [item.name for item in tmp_path.iterdir()] == ["net.pth"]
 
@@ -262,7 +263,7 @@ def test_damaged_files(tmp_path):
 @pytest.mark.parametrize(("file", "name"), FILES.items())
 def test_the_authors_files(file, name, shared, tmp_path):
     path = shared(f"reference_weights/{file}")
-    summary = published.convert(path, tmp_path / "out.safetensors")
+    summary = convert(path, tmp_path / "out.safetensors")
     assert summary["model"] == name
     assert len(summary["unused"]) == (8 if name == "brn" else 0)
     model = unrain.load(tmp_path / "out.safetensors")
