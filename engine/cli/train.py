@@ -27,6 +27,9 @@ def command(
     stages: Annotated[
         int | None, typer.Option("--stages", "-T", min=1, help="T of recurrent nets in training.")
     ] = None,
+    init: Annotated[
+        Path | None, typer.Option("--init", help="Begin from the weights in this file (for fine-tuning).")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")] = False,
     hold_out: Annotated[int, typer.Option(min=1, help="Pictures kept out of training to measure progress.")] = 20,
     measure_every: Annotated[int, typer.Option(min=1, help="Steps between measurements and saved states.")] = 500,
@@ -67,7 +70,7 @@ def command(
             resume=resume,
         )
         run.seed, run.minutes, run.measure_every, run.workers = seed, minutes, measure_every, workers
-        run.precision, run.vgg, run.tell = precision, vgg, _tell
+        run.precision, run.vgg, run.init, run.tell = precision, vgg, None if resume else init, _tell
         trainer = Trainer(run, group)
         if resume:
             trainer.resume(out / "last.pt")

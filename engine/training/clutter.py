@@ -1,4 +1,4 @@
-"""Dry things that look like rain, drawn on clean pictures so that they are kept: text, wires, fences, snow."""
+"""Dry things that look like rain, drawn on clean pictures so that they are kept: text, wires, fences, grass, snow."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -60,6 +60,24 @@ def fence(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return _paint(picture, mask.resize((width, height), Image.Resampling.BOX), rng)
 
 
+def grass(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Blades, hair, straw or twigs: many thin bent strokes in the picture's own colours, lighter or darker."""
+    height, width = picture.shape[:2]
+    image = Image.fromarray(picture).resize((width * 3, height * 3), Image.Resampling.BILINEAR)
+    draw = ImageDraw.Draw(image)
+    colours = picture[rng.integers(0, height, 4), rng.integers(0, width, 4)] * rng.uniform(0.3, 2.0, (4, 1))
+    lean, length = rng.normal(0, 0.4), float(rng.uniform(8, 40)) * 3
+    along = np.linspace(0, 1, 7)
+    for _ in range(int(rng.integers(10, 60) * height * width / 4000)):
+        tip = length * rng.uniform(0.5, 1.5)
+        x = rng.uniform(0, width * 3) + tip * ((lean + rng.normal(0, 0.25)) * along + rng.normal(0, 0.4) * along**2)
+        y = rng.uniform(0, height * 3 + tip) - tip * along
+        colour = colours[int(rng.integers(4))] * rng.uniform(0.7, 1.3)
+        ink = tuple(int(v) for v in colour.clip(0, 255))
+        draw.line(list(zip(x.tolist(), y.tolist(), strict=True)), fill=ink, width=int(rng.integers(1, 8)))
+    return np.array(image.resize((width, height), Image.Resampling.BOX))
+
+
 def snow(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Round bright flecks, sharp and soft, as of snow, gravel or glitter."""
     height, width = picture.shape[:2]
@@ -82,4 +100,4 @@ def _paint(picture: np.ndarray, mask: Image.Image, rng: np.random.Generator) -> 
     return (picture * (1 - cover) + ink * cover + 0.5).astype(np.uint8)
 
 
-KINDS = {"text": text, "wires": wires, "fence": fence, "snow": snow}
+KINDS = {"text": text, "wires": wires, "fence": fence, "grass": grass, "snow": snow}

@@ -24,7 +24,7 @@ from .progress import middle
 from .rain import dry_and_rainy, sample_parameters, to_array, to_tensor
 from .setup import pictures_in, split
 
-SEVERITIES = {"light rain": (0.1, 0.35), "middling rain": (0.4, 0.65), "heavy rain": (0.8, 1.0)}
+SEVERITIES = {"light rain": (0.1, 0.35), "middling rain": (0.4, 0.65), "heavy rain": (0.9, 1.0)}
 SIDE = 256
 
 

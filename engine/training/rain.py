@@ -18,7 +18,7 @@ from .camera import Camera, blend, expose, mist
 from .streaks import RainLayer, draw_streaks, fall, scatter_drops
 
 # Mean light per pixel at severity 0 and 1: a drizzle (about 35 dB) and rain as dense as Rain100H's (about 13 dB).
-_LIGHT = (0.004, 0.15)
+_LIGHT = (0.004, 0.25)
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class RainParameters:
 def sample_parameters(rng: np.random.Generator, severity: float | None = None) -> RainParameters:
     """Draw a plausible rain. `severity` runs from 0 (drizzle) to 1 (downpour); left out, it is drawn as well."""
     if severity is None:
-        severity = float(rng.beta(1.3, 1.7))
+        severity = float(rng.beta(1.2, 1.9))
     light = _LIGHT[0] * (_LIGHT[1] / _LIGHT[0]) ** severity * float(np.exp(0.15 * rng.standard_normal()))
     # Dense rain has more winds in it, as Rain100H has; a light shower has one.
-    count = 1 + int(rng.binomial(3, 0.1 + 0.5 * severity))
+    count = 1 + int(rng.binomial(4, 0.05 + 0.6 * severity**1.5))
     shares = rng.dirichlet(np.full(count, 2.0))
     wind = float(rng.normal(0, 14))
     shared = {

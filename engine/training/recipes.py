@@ -33,6 +33,7 @@ class Recipe:
     schedule: Schedule
     stages: tuple[tuple[int, int], ...] = ()  # (from step, T) of recurrent nets; none: the network's own T
     deep: float = 0.0  # weight of the earlier stages' images beside the last one's
+    log: float = 0.0  # weight of each patch's log squared error, which makes dry and nearly dry patches count
     perceptual: float = 0.0  # weight of the VGG19 term, used when --vgg names its weights
     clip: float = 0.0  # largest gradient norm, 0 for none
     ema: float = 0.0  # decay of the averaged weights, 0 for none
@@ -83,7 +84,7 @@ PAPER = {
 }
 
 # For hours on a processor or minutes on a GPU: small patches, few stages at first, an average of the weights.
-_SHORT = Recipe("l1-ssim", 24_000, 4, 64, 1e-3, Schedule(), clip=1.0, ema=0.999)
+_SHORT = Recipe("l1-ssim", 24_000, 4, 64, 1e-3, Schedule(), log=0.04, clip=1.0, ema=0.999)
 SHORT = {
     "srn_brn.SRN": Recipe(**{**_SHORT.__dict__, "stages": ((0, 2), (1_500, 3), (5_000, 4)), "deep": 0.3}),
     "srn_brn.BRN": Recipe(**{**_SHORT.__dict__, "stages": ((0, 2), (1_500, 3), (5_000, 4)), "deep": 0.3}),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import UnrainError
 from ..models import build
-from ..models.checkpoint import save
+from ..models.checkpoint import load_file, save
 from .data import Batches, Source, loader
 from .distributed import Group
 from .objectives import Objective
@@ -38,6 +38,7 @@ class Run:
     precision: str = "auto"
     overrides: dict[str, Any] = field(default_factory=dict)  # fields of the network's configuration
     vgg: Path | None = None
+    init: Path | None = None  # a weights file to begin from, in place of fresh weights
     tell: Callable[[dict[str, Any]], None] = lambda row: None
 
 
@@ -48,6 +49,8 @@ class Trainer:
         self.precision = choose_precision(run.precision, self.device)
         torch.manual_seed(run.seed)
         self.model = build(run.model, **run.overrides).to(self.device, memory_format=torch.channels_last).train()
+        if run.init is not None:
+            begin_from(self.model, run.init, run.model)
         self.average = average_of(self.model) if run.recipe.ema else None
         self.objective = self.group.wrap(Objective(self.model, run.recipe, run.vgg).to(self.device))
         self.optimiser = torch.optim.Adam(self.model.parameters(), run.recipe.rate)
@@ -202,6 +205,17 @@ def _tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def begin_from(model: nn.Module, path: Path, name: str) -> None:
+    """Copy the weights of a file of the same network into `model`."""
+    given = load_file(path)
+    if given.name != name:
+        raise UnrainError(f"{path} holds weights of {given.name}, not of {name}; --init wants the same network.")
+    try:
+        model.load_state_dict(given.state_dict())
+    except RuntimeError as error:
+        raise UnrainError(f"{path} holds weights of another shape than this {name} has.") from error
 
 
 def average_of(model: nn.Module) -> nn.Module:

@@ -10,7 +10,15 @@ from PIL import Image
 from unrain.engine.errors import UnrainError
 from unrain.engine.training.cache import pack
 from unrain.engine.training.clutter import KINDS, add_clutter
-from unrain.engine.training.data import Batches, CleanSource, PairSource, StaticSource, TimeLapseSource, cut_out
+from unrain.engine.training.data import (
+    Batches,
+    CleanSource,
+    PairSource,
+    StaticSource,
+    TimeLapseSource,
+    cut_out,
+    rain_likeness,
+)
 from unrain.engine.training.recipes import recipe_for
 from unrain.engine.training.setup import open_data, pictures_in, recognise, scene_of, split
 
@@ -69,6 +77,24 @@ def test_generated_rain_is_on_the_rainy_side(clean_folder, tmp_path):
     assert np.mean([float((rainy - clean).mean()) for rainy, clean in pairs]) > 0.005
     dry = CleanSource(source.pictures, dry=1.0)
     assert all(torch.equal(*dry.example(np.random.default_rng(n), 48)) for n in range(10))
+
+
+def test_dry_crops_are_the_rain_like_ones(clean_folder, tmp_path):
+    """Thin upright bright lines are rain-like; lying ones, broad ones and dark ones are less so or not at all."""
+    still = np.full((48, 48, 3), 90, np.uint8)
+    upright, lying, broad, dark = still.copy(), still.copy(), still.copy(), still.copy()
+    upright[:, 10::12] = lying[10::12] = 200
+    broad[:, 10:34] = 200
+    dark[:, 10::12] = 10
+    assert rain_likeness(upright) > 5
+    assert all(rain_likeness(cut) == 0 for cut in (still, lying, broad, dark))
+    source = CleanSource(pack(pictures_in(clean_folder), tmp_path / "cache"), dry=1.0, choices=8)
+    blind = CleanSource(source.pictures, dry=1.0, choices=1)
+    chosen, drawn = (
+        np.mean([rain_likeness(s.example(np.random.default_rng(n), 32)[0].permute(1, 2, 0).numpy()) for n in range(40)])
+        for s in (source, blind)
+    )
+    assert chosen > drawn
 
 
 def test_a_batch_is_a_function_of_seed_and_step(clean_folder, tmp_path):

@@ -14,6 +14,7 @@ import torch
 
 from unrain.engine.errors import UnrainError
 from unrain.engine.models import load, models
+from unrain.engine.training.objectives import log_error
 from unrain.engine.training.recipes import RECIPES, Recipe, Schedule, rate_at, recipe_for
 from unrain.engine.training.setup import prepare
 from unrain.engine.training.trainer import Trainer, choose_precision
@@ -81,6 +82,28 @@ def test_the_same_command_gives_the_same_weights(clean_folder, tmp_path):
         trainer.train()
     assert same_weights(runs[0].model, runs[1].model)
     assert not same_weights(runs[0].model, started("srn", clean_folder, tmp_path / "third", seed=6).model)
+
+
+def test_begins_from_given_weights(clean_folder, tmp_path):
+    started("srn", clean_folder, tmp_path / "first").train()
+    given = load(tmp_path / "first" / "last.safetensors")
+    run = started("srn", clean_folder, tmp_path / "second", seed=5).run
+    run.init = tmp_path / "first" / "last.safetensors"
+    assert same_weights(Trainer(run).model, given)
+    assert same_weights(Trainer(run).average, given)
+    run.model = "brn"
+    with pytest.raises(UnrainError, match="holds weights of srn, not of brn"):
+        Trainer(run)
+
+
+def test_log_error_counts_every_decibel_alike_until_it_is_unseen():
+    clean = torch.zeros(1, 3, 8, 8)
+    losses = [float(log_error(torch.full_like(clean, 10 ** (-dB / 20)), clean)) for dB in (20, 30, 40, 80)]
+    assert losses[0] - losses[1] == pytest.approx(1, abs=0.01)
+    assert losses[1] - losses[2] == pytest.approx(1, abs=0.05)
+    assert 0 < losses[3] < 0.001
+    two = torch.cat([torch.full_like(clean, 0.1), torch.full_like(clean, 0.01)])
+    assert float(log_error(two, torch.zeros_like(two))) == pytest.approx((losses[0] + losses[2]) / 2)
 
 
 def test_timelapse_updates_its_memory(clean_folder, tmp_path):
