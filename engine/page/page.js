@@ -75,7 +75,8 @@ async function drop() {
 function setBusy(busy) {
   $('busy').hidden = !busy;
   $('progress').removeAttribute('value');
-  for (const id of ['file', 'sample', 'again']) $(id).disabled = busy || (id === 'again' && !file);
+  for (const id of ['file', 'sample', 'again']) $(id).disabled = busy;
+  $('again').hidden = false;
 }
 
 async function show(id, facts, name) {
@@ -91,6 +92,7 @@ async function show(id, facts, name) {
     $(part).replaceChildren(media);
   });
   $('result').hidden = false;
+  $('result-title').textContent = `${name}, before and after`;
   $('compare').style.setProperty('--ratio', facts.width / facts.height);
   cut(50);
   $('player').hidden = !clip;
@@ -101,7 +103,7 @@ async function show(id, facts, name) {
   say(`Done: ${name}, ${speed(facts)}, ${status(facts)}.`);
 }
 
-const speed = facts => `${facts.ms < 10 ? facts.ms.toFixed(1) : Math.round(facts.ms)} ms a frame`;
+const speed = ({ ms }) => ms < 9999.5 ? `${ms.toFixed(ms < 10 ? 1 : 0)} ms a frame` : `${(ms / 1000).toFixed(1)} s a frame`;
 const status = facts => facts.frames === 1 ? Object.keys(facts.status)[0]
   : Object.entries(facts.status).map(([name, count]) => `${count} ${name}`).join(', ');
 
