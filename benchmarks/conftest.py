@@ -1,132 +1,154 @@
-"""Equal conditions for all contenders, the gate that stands before every timing, and the table of ratios at the end."""
+"""Equal conditions for all contenders, rounds that take turns, results as JSON, and the table of ratios at the end.
 
-import ctypes
+    pytest benchmarks --benchmark-only                      what runs on a laptop, in minutes
+    pytest benchmarks --benchmark-only -k kernels           one suite: kernels, models, pipeline, ...
+    pytest benchmarks --benchmark-only --sizes 720p,1080p   the networks at these sizes
+    pytest benchmarks --benchmark-only --results            keep what was measured in benchmarks/results/MACHINE/
+
+The contenders of a case are timed together, in the case's first test; every test then hands the rounds of its own
+contender to pytest-benchmark, whose clock is set to them.
+"""
+
+import json
 import os
-import platform
 import sys
+from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))  # for the tables of cases
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # for the tables of cases
+sys.path.insert(0, str(HERE.parent / "tests" / "kernels"))  # for the table the tests are made from
+
+from book import Book  # noqa: E402
+
+from unrain.engine.benchmark import conditions, limits  # noqa: E402
 
 THREADS = 2
-# glibc hands large blocks back to the system and page-faults them in again, which makes any allocating function look
-# several times slower than it is. All contenders get the same allocator, one that keeps what it has.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("unrain")
+    group.addoption("--sizes", default="256x256,512x512", help="sizes of the networks: 480x640, 720p, 1080p, ...")
+    group.addoption("--models", default="", help="these networks with all their rows, in place of the usual choice")
+    group.addoption(
+        "--rounds", type=int, default=None, help="timed runs of each contender, in place of each case's own"
+    )
+    group.addoption("--results", nargs="?", const="", default=None, help="folder to write the results to as JSON")
 
 
 def pytest_configure(config):
-    torch.set_num_threads(min(THREADS, os.cpu_count() or 1))
-    torch.set_flush_denormal(True)
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        for option, value in ((_M_MMAP_THRESHOLD, 1 << 30), (_M_TRIM_THRESHOLD, (1 << 31) - 1), (_M_TOP_PAD, 1 << 28)):
-            libc.mallopt(option, value)
+    conditions.settle(min(THREADS, os.cpu_count() or 1))
+    config.book = Book()
 
 
-def tensors(result):
-    """A contender's result as a flat list of tensors."""
-    parts = result if isinstance(result, (tuple, list)) else (result,)
-    return [torch.from_numpy(each) if isinstance(each, np.ndarray) else each.detach() for each in parts]
+@pytest.fixture(scope="session")
+def machine_limits():
+    """What this machine can do at most, by device, measured when first asked for."""
+    known = {}
+
+    def of(device="cpu"):
+        if device not in known:
+            known[device] = limits.measured(device)
+        return known[device]
+
+    return of
 
 
-def wrong(result, exact, plain=None):
-    """What is wrong with a result, or None. `plain`: the plain reference's result, which sets how exact ours must be.
+class ReplayClock:
+    """pytest-benchmark's clock while it is handed rounds that were measured before."""
 
-    Ours may err at most twice as much as plain PyTorch in the same precision, plus one unit in the last place; a rival
-    need only compute the same thing.
-    """
-    result, exact = tensors(result), tensors(exact)
-    if len(result) != len(exact):
-        return f"{len(result)} results where there should be {len(exact)}"
-    for index, (got, true) in enumerate(zip(result, exact, strict=True)):
-        if got.shape != true.shape:
-            return f"result {index} has shape {tuple(got.shape)}, not {tuple(true.shape)}"
-        if not got.is_floating_point():
-            if not torch.equal(got.cpu(), true.cpu().to(got.dtype)):
-                return f"result {index} differs"
-            continue
-        got, true = got.double().cpu(), true.double().cpu()
-        error = (got - true).abs().max()
-        spacing = torch.finfo(result[index].dtype).eps * true.abs().max()
-        usual = (tensors(plain)[index].double().cpu() - true).abs().max() if plain is not None else 1e3 * spacing
-        if not error <= 2 * usual + spacing:
-            return f"result {index} is off by {error:.2e}, where {2 * usual + spacing:.2e} is allowed"
-    return None
+    now = 0.0
+
+    def __call__(self):
+        return ReplayClock.now
 
 
 @pytest.fixture
-def timed(benchmark):
-    """timed(function, exact, plain=None): checks the result, then times the function; a wrong one is never timed."""
+def compete(request, benchmark, machine_limits):
+    """compete(suite, case, contender, run_race): its rounds in the race of its case, or the reason why none.
 
-    def check_and_time(function, exact, plain=None, rounds=15):
-        problem = wrong(function(), exact, plain)
-        if problem is not None:
-            benchmark.extra_info["wrong"] = problem
-            pytest.fail(f"wrong: {problem}", pytrace=False)
-        for _ in range(2):
-            function()
-        benchmark.pedantic(function, rounds=rounds, iterations=1)
+    `run_race(names)` gives {contender: Outcome} of all contenders of the case that this session has asked for.
+    """
+    book = request.config.book
 
-    return check_and_time
+    def enter(suite, case, contender, run_race, device="cpu", **about):
+        if (suite, case) not in book.outcomes:
+            names = [item.callspec.params["contender"] for item in request.session.items if _same(item, request, case)]
+            book.outcomes[suite, case] = run_race(names)
+        outcome = book.outcomes[suite, case][contender]
+        bound = machine_limits(device)
+        book.add(suite, case, contender, outcome, bound, device, **about)
+        benchmark.group = case
+        benchmark.extra_info["contender"] = contender
+        if outcome.absent:
+            pytest.skip(outcome.absent)
+        if outcome.wrong:
+            pytest.fail(f"wrong: {outcome.wrong}", pytrace=False)
+        replay(benchmark, outcome.samples)
 
-
-def ratios(benchmarks):
-    """Rows (case, contender, median ms, times ours, goal, share of the copy limit) from pytest-benchmark's results."""
-    medians = {
-        (each.group, each.extra_info["contender"]): each for each in benchmarks if "contender" in each.extra_info
-    }
-    rows = []
-    for (group, contender), each in medians.items():
-        ours = medians.get((group, "unrain"))
-        median = each.stats.median * 1e3
-        times = median / (ours.stats.median * 1e3) if ours else float("nan")
-        rows.append((group, contender, median, times, each.extra_info.get("goal"), each.extra_info.get("limit")))
-    return rows
+    return enter
 
 
-def pytest_terminal_summary(terminalreporter):
-    session = getattr(terminalreporter.config, "_benchmarksession", None)
-    rows = ratios([each for each in session.benchmarks if each.stats]) if session else []
-    if not rows:
+def _same(item, request, case):
+    return item.function is request.node.function and item.callspec.params.get("name") == case
+
+
+def replay(benchmark, samples):
+    rounds = iter(samples)
+
+    def one():
+        ReplayClock.now += next(rounds) / 1e3
+
+    benchmark.pedantic(one, rounds=len(samples), iterations=1)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        item.add_marker(pytest.mark.benchmark(timer=ReplayClock(), disable_gc=False))
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no CUDA GPU on this machine"))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    tables = defaultdict(list)
+    for rows in config.book.rows.values():
+        for row in rows:
+            tables[row["case"]].append(row)
+    if not tables:
         return
-    terminalreporter.section("times against unrain (medians of one run)")
-    group = None
-    for case, contender, median, times, goal, limit in rows:
-        if case != group:
-            terminalreporter.write_line(case)
-            group = case
-        bound = "" if limit is None else f"   {100 * limit / median:3.0f}% of the copy limit"
-        aim = "" if goal is None else f"   goal {goal:.2f}: {'reached' if times >= goal else 'missed'}"
-        terminalreporter.write_line(f"    {contender:42} {median:9.3f} ms  {times:6.2f} x{bound}{aim}")
+    terminalreporter.section("medians of one run; times: how many times the time of unrain's")
+    for case, rows in tables.items():
+        terminalreporter.write_line(case)
+        for row in rows:
+            terminalreporter.write_line("    " + line(row, rows))
+
+
+def line(row, rows):
+    """One contender's line: never a time for a result that is wrong."""
+    name = f"{row['contender']:42}"
+    if row["median_ms"] is None:
+        return f"{name} {row['reason']}"
+    ours = next((each["median_ms"] for each in rows if each["ours"] and each["median_ms"]), None)
+    times = row["median_ms"] / ours if ours else float("nan")
+    bound = "" if row["limit_share"] is None else f"  {100 * row['limit_share']:3.0f}% of the limit by {row['bound']}"
+    aim = "" if row["goal"] is None else f"  goal {row['goal']:.2f}: {'reached' if times >= row['goal'] else 'missed'}"
+    return f"{name} {row['median_ms']:9.3f} ms  {times:6.2f} x{bound}{aim}"
+
+
+def pytest_sessionfinish(session):
+    folder = session.config.getoption("--results")
+    if folder is None or hasattr(session.config, "workerinput"):
+        return
+    target = Path(folder) if folder else HERE / "results" / conditions.machine()
+    for path in session.config.book.write(target):
+        sys.stderr.write(f"\nwritten to {path}")
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):
     """What a figure depends on; no more of the machine than that."""
     for key in ("node", "system", "release", "python_build"):
         machine_info.pop(key, None)
-    machine_info["torch"] = torch.__version__
-    machine_info["threads"] = torch.get_num_threads()
-    machine_info["load"] = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    if torch.cuda.is_available():
-        machine_info["gpu"] = torch.cuda.get_device_name()
-
-
-@pytest.fixture(scope="session")
-def copy_bandwidth():
-    """Bytes a second that a copy moves (read and written both counted), the best of several."""
-    import time
-
-    source = torch.ones(64 << 20, dtype=torch.uint8)
-    target = torch.empty_like(source)
-    best = min(_timed_copy(time.perf_counter, source, target) for _ in range(10))
-    return 2 * source.numel() / best
-
-
-def _timed_copy(clock, source, target):
-    begin = clock()
-    target.copy_(source)
-    return clock() - begin
+    machine_info.update(json.loads(json.dumps(conditions.facts("cuda" if torch.cuda.is_available() else "cpu"))))

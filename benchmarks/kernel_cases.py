@@ -7,34 +7,15 @@ and its plain PyTorch rivals are written as their users write them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from case import OURS, Case, Contender, Tensor
 
-from unrain import kernels
-
-Tensor = torch.Tensor
-Contender = Callable[[], Any]
-OURS = "unrain"
-
-
-@dataclass(frozen=True)
-class Case:
-    """`exact` is the result in float64, of the plain reference; `traffic` the bytes that must move at the least.
-
-    `plain` is the plain result in the same precision, which says how exact ours must be; ours on the reference backend
-    where it is left out.
-    """
-
-    name: str
-    contenders: dict[str, Contender]
-    exact: Contender
-    traffic: int
-    plain: Contender | None = None
-    goals: dict[str, float] = field(default_factory=dict)  # contender -> how many times slower than ours it should be
+from unrain import accelerate, kernels
 
 
 def cases(device: str = "cpu") -> list[Case]:
@@ -49,8 +30,15 @@ def cases(device: str = "cpu") -> list[Case]:
         _memory_update(device),
         _pyramid(device),
         _conv_lstm(device),
-        *([_pyramid_bytes(), _frame_to_tensor(), _tensor_to_frame()] if device == "cpu" else []),
+        *([_public_layouts(), _pyramid_bytes(), _frame_to_tensor(), _tensor_to_frame()] if device == "cpu" else []),
     ]
+
+
+def names_on_gpu() -> list[tuple[str, str]]:
+    """(case, contender) of all that a GPU runs, known without one."""
+    if torch.cuda.is_available():
+        return [(case.name, contender) for case in cases("cuda") for contender in case.contenders]
+    return [("a GPU", "unrain")]
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -107,6 +95,7 @@ def _gates(device: str, backward: bool) -> Case:
             },
             lambda: plain_gates(*doubled(pre, c)),
             bytes_of(pre, c, c, c),
+            operations=13 * c.numel(),
             goals={"eager": 2.5, "torch.compile": 1.0},
         )
 
@@ -120,6 +109,7 @@ def _gates(device: str, backward: bool) -> Case:
         },
         with_gradients(plain_gates, *doubled(*inputs)),
         bytes_of(pre, c, c, c) + bytes_of(pre, c, pre, c, c, c),
+        operations=(13 + 30) * c.numel(),
         goals={"torch.compile": 1.0},
     )
 
@@ -140,14 +130,15 @@ def _charbonnier(device: str) -> Case:
         },
         with_gradients(plain_charbonnier, *doubled(pred, target)),
         bytes_of(pred, target) * 2 + bytes_of(pred),
+        operations=11 * pred.numel(),
         goals={"eager": 4.0, "torch.compile": 1.0},
     )
 
 
-def _window(dtype: torch.dtype, device: str) -> Tensor:
+def window(dtype: torch.dtype, device: str) -> Tensor:
     places = torch.arange(-5, 6, dtype=torch.float64)
-    window = torch.exp(-(places**2) / (2 * 1.5**2))
-    return (window / window.sum()).to(dtype).to(device)
+    taps = torch.exp(-(places**2) / (2 * 1.5**2))
+    return (taps / taps.sum()).to(dtype).to(device)
 
 
 def plain_ssim(x: Tensor, y: Tensor, window: Tensor) -> Tensor:
@@ -167,20 +158,36 @@ def plain_ssim(x: Tensor, y: Tensor, window: Tensor) -> Tensor:
 def _ssim(device: str) -> Case:
     x = torch.rand(4, 3, 256, 256, device=device).requires_grad_()
     y = torch.rand(4, 3, 256, 256, device=device)
-    window = _window(torch.float32, device)
+    taps = window(torch.float32, device)
     wide = doubled(x, y)
     return Case(
         "ssim [4,3,256,256] forward+backward",
         {
             OURS: with_gradients(kernels.ssim, x, y),
-            "eager": with_gradients(lambda x, y: plain_ssim(x, y, window), x, y),
+            "eager": with_gradients(lambda x, y: plain_ssim(x, y, taps), x, y),
             "our reference": _with_backend("reference", with_gradients(kernels.ssim, x, y)),
-            "torch.compile": with_gradients(compiled(lambda x, y: plain_ssim(x, y, window)), x, y),
+            "torch.compile": with_gradients(compiled(lambda x, y: plain_ssim(x, y, taps)), x, y),
+            "pytorch-msssim": packaged_ssim(x, y),
         },
-        with_gradients(lambda x, y: plain_ssim(x, y, _window(torch.float64, device)), *wide),
+        with_gradients(lambda x, y: plain_ssim(x, y, window(torch.float64, device)), *wide),
         bytes_of(x, y) * 2 + bytes_of(x),
+        operations=2 * 2 * 11 * (5 + 3) * x.numel(),  # five blurs forward, three backward
         goals={"eager": 4.0, "torch.compile": 1.0},
     )
+
+
+def packaged_ssim(x: Tensor, y: Tensor) -> Contender:
+    """pytorch-msssim, which does not pad: on pictures that were padded for it, outside of the time."""
+    wide = F.pad(x.detach(), (5, 5, 5, 5)).requires_grad_()
+    other = F.pad(y, (5, 5, 5, 5))
+
+    def step() -> tuple[Tensor, ...]:
+        from pytorch_msssim import ssim
+
+        value = ssim(wide, other, data_range=1.0)
+        return value.detach(), torch.autograd.grad(value, wide)[0][..., 5:-5, 5:-5]
+
+    return step
 
 
 def _with_backend(name: str, contender: Contender) -> Contender:
@@ -209,6 +216,7 @@ def _memory_read(device: str, backward: bool) -> Case:
             },
             lambda: plain_read(*doubled(query, items)),
             bytes_of(query, query, items),
+            operations=2 * 2 * query.numel() * len(items),
             goals={"eager": 2.0, "torch.compile": 1.0},
         )
     inputs = query.requires_grad_(), items.requires_grad_()
@@ -222,6 +230,7 @@ def _memory_read(device: str, backward: bool) -> Case:
         },
         with_gradients(plain_read, *doubled(*inputs)),
         bytes_of(query) * 5,
+        operations=3 * 2 * 2 * query.numel() * len(items),
         goals={"torch.compile": 1.0},
     )
 
@@ -243,6 +252,7 @@ def _memory_update(device: str) -> Case:
         },
         lambda: plain_update(*doubled(query, items)),
         bytes_of(query, items, items),
+        operations=2 * 2 * query.numel() * len(items),
         goals={"eager": 2.0, "torch.compile": 1.0},
     )
 
@@ -258,6 +268,18 @@ def plain_pyramid(x: Tensor) -> tuple[Tensor, ...]:
     return tuple(levels)
 
 
+def kornia_pyramid(x: Tensor) -> tuple[Tensor, ...]:
+    """kornia's own `pyrdown` averages pairs after the blur and gives another pyramid: its filter gives this one."""
+    from kornia.filters import filter2d_separable
+
+    taps = torch.tensor([[1.0, 4.0, 6.0, 4.0, 1.0]], dtype=x.dtype, device=x.device) / 16
+    levels = []
+    for _ in range(3):
+        x = filter2d_separable(x, taps, taps, border_type="reflect")[..., ::2, ::2]
+        levels.append(x)
+    return tuple(levels)
+
+
 def _pyramid(device: str) -> Case:
     x = torch.rand(1, 3, 1080, 1920, device=device)
     fused = compiled(plain_pyramid)
@@ -265,12 +287,14 @@ def _pyramid(device: str) -> Case:
         OURS: lambda: tuple(kernels.gaussian_pyramid(x, levels=3, kernel="binomial")),
         "eager depth-wise": lambda: plain_pyramid(x),
         "torch.compile": lambda: fused(x),
+        "kornia filter2d_separable": lambda: kornia_pyramid(x),
     }
     return Case(
         "gaussian_pyramid 1080p float, binomial, 3 levels",
         contenders,
         lambda: plain_pyramid(x.double()),
         int(bytes_of(x) * (1 + 1 / 4 + 1 / 16 + 1 / 64)),
+        operations=int(2 * 10 * x.numel() * (1 / 4 + 1 / 16 + 1 / 64)),
         goals={"eager depth-wise": 5.0, "torch.compile": 1.0},
     )
 
@@ -320,8 +344,79 @@ def _conv_lstm(device: str) -> Case:
         },
         lambda: plain_step(*doubled(x, h, c, weight, bias)),
         bytes_of(x, h, c, c, c, weight),
+        operations=2 * 9 * 64 * 128 * 256 * 256 + 13 * c.numel(),
         # Ours convolves channels-last, where PyTorch sums in another order and errs about twice as much as in NCHW.
         plain=lambda: plain_step(*last, bias),
+    )
+
+
+class OneConvolution(torch.nn.Module):
+    """The layout most used in public: one convolution over [x, h] for the gates i, f, o, g."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.hidden_dim = channels
+        self.conv = torch.nn.Conv2d(2 * channels, 4 * channels, 3, padding=1)
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        h, c = state
+        i, f, o, g = torch.split(self.conv(torch.cat([x, h], dim=1)), self.hidden_dim, dim=1)
+        c_next = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c_next), c_next
+
+
+class EightConvolutions(torch.nn.Module):
+    """The other one: a convolution of x and one of h per gate, and peepholes, which start at zero."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        for gate in "ifco":
+            setattr(self, f"Wx{gate}", torch.nn.Conv2d(channels, channels, 3, padding=1, bias=True))
+            setattr(self, f"Wh{gate}", torch.nn.Conv2d(channels, channels, 3, padding=1, bias=False))
+        self.Wci: Any = None
+        self.Wcf: Any = None
+        self.Wco: Any = None
+
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        if self.Wci is None:
+            self.Wci, self.Wcf, self.Wco = (torch.zeros(1, *c.shape[1:], dtype=c.dtype) for _ in range(3))
+        ci = torch.sigmoid(self.Wxi(x) + self.Whi(h) + c * self.Wci)
+        cf = torch.sigmoid(self.Wxf(x) + self.Whf(h) + c * self.Wcf)
+        cc = cf * c + ci * torch.tanh(self.Wxc(x) + self.Whc(h))
+        co = torch.sigmoid(self.Wxo(x) + self.Who(h) + cc * self.Wco)
+        return co * torch.tanh(cc), cc
+
+
+def _public_layouts() -> Case:
+    """Both layouts with the same weights as they are, after `unrain.accelerate`, and compiled."""
+    torch.manual_seed(2)
+    channels = 32
+    one, eight = OneConvolution(channels).eval(), EightConvolutions(channels).eval()
+    with torch.no_grad():
+        for number, gate in enumerate("ifoc"):
+            rows = slice(number * channels, (number + 1) * channels)
+            getattr(eight, f"Wx{gate}").weight.copy_(one.conv.weight[rows, :channels])
+            getattr(eight, f"Wh{gate}").weight.copy_(one.conv.weight[rows, channels:])
+            getattr(eight, f"Wx{gate}").bias.copy_(one.conv.bias[rows])
+    x, h, c = (torch.randn(1, channels, 128, 128) for _ in range(3))
+    fused = compiled(deepcopy(one))
+    ours = accelerate(torch.nn.ModuleDict({"one": deepcopy(one), "eight": deepcopy(eight)}))
+
+    def inferred(function: Contender) -> Contender:
+        return torch.inference_mode()(function)
+
+    return Case(
+        "ConvLSTM cells in public layouts, C=32 128x128 forward",
+        {
+            "unrain, accelerate, one convolution": inferred(lambda: ours["one"](x, (h, c))),
+            "unrain, accelerate, eight convolutions": inferred(lambda: ours["eight"](x, h, c)),
+            "eager, one convolution": inferred(lambda: one(x, (h, c))),
+            "eager, eight convolutions": inferred(lambda: eight(x, h, c)),
+            "torch.compile, one convolution": inferred(lambda: fused(x, (h, c))),
+        },
+        inferred(lambda: deepcopy(one).double()(*(each.double() for each in (x,)), (h.double(), c.double()))),
+        bytes_of(x, h, c, c, c, one.conv.weight),
+        operations=2 * 9 * 64 * 128 * 128 * 128 + 13 * c.numel(),
     )
 
 

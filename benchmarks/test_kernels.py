@@ -1,24 +1,38 @@
 """Every op against the strongest free way to do the same: `pytest benchmarks/ --benchmark-only -k kernels`."""
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
-from kernel_cases import OURS, Case, cases
+from case import OURS, Case, Outcome, race
+from kernel_cases import cases
+from op_db import OPS, assert_as_accurate, exact, run
 
 from unrain import kernels
 
 
 @cache
 def table(device: str) -> dict[str, Case]:
-    return {case.name: case for case in cases(device)}
+    return {case.name: replace(case, gate=lambda name=case.name: samples_pass(name, device)) for case in cases(device)}
 
 
-@cache
-def truth(device: str, name: str):
-    """The float64 result, and that of the plain reference, which says how exact ours must be."""
-    case = table(device)[name]
-    with kernels.use("reference"):
-        return case.exact(), (case.plain or case.contenders[OURS])()
+def samples_pass(case: str, device: str = "cpu") -> str | None:
+    """The samples that the op's tests are made from, in float32: what is wrong with the first that fails."""
+    op = OPS[case.split()[0]]
+    for sample in op.samples:
+        args = sample.at(op.dtypes[0], device)
+        with kernels.use("reference"):
+            plain, plain_gradients = run(op, sample, args)
+        outputs, gradients = run(op, sample, args)
+        true, true_gradients = exact(op, sample, args)
+        try:
+            for got, usual, right in zip(
+                (*outputs, *gradients), (*plain, *plain_gradients), (*true, *true_gradients), strict=False
+            ):
+                assert_as_accurate(got, usual, right, sample.name)
+        except AssertionError as error:
+            return str(error).splitlines()[0]
+    return None
 
 
 def _pairs(device: str):
@@ -29,22 +43,21 @@ def _pairs(device: str):
     ]
 
 
-def _run(device, name, contender, timed, benchmark, bandwidth):
+def enter(name, contender, compete, rounds, device="cpu", **clock):
     case = table(device)[name]
-    exact, plain = truth(device, name)
-    benchmark.group = name
-    benchmark.extra_info.update(contender=contender, limit=case.traffic / bandwidth * 1e3)
-    if contender in case.goals:
-        benchmark.extra_info["goal"] = case.goals[contender]
-    timed(case.contenders[contender], exact, plain if contender.startswith(OURS) else None)
+    case = replace(case, rounds=rounds) if rounds else case
+    if contender.startswith(OURS) and device == "cpu":
+        reasons = {op: why["native"] for op, why in kernels.info().items() if name.split()[0] == op}
+        if any(why != "available" for why in reasons.values()):
+            pytest.skip(f"the native kernels are not there: {reasons}")
+
+    def run_race(names: list[str]) -> dict[str, Outcome]:
+        return race(case, names, **clock)
+
+    about = {"operations": case.operations, "traffic": case.traffic, "goal": case.goals.get(contender)}
+    compete("kernels", name, contender, run_race, device, **about)
 
 
 @pytest.mark.parametrize(("name", "contender"), _pairs("cpu"))
-def test_kernels(name, contender, timed, benchmark, copy_bandwidth):
-    if contender.startswith("OpenCV"):
-        pytest.importorskip("cv2")
-    if contender.startswith(OURS):
-        reasons = {op: why["native"] for op, why in kernels.info().items() if name.startswith(op)}
-        if all(why != "available" for why in reasons.values()):
-            pytest.skip(f"the native kernels are not there: {reasons}")
-    _run("cpu", name, contender, timed, benchmark, copy_bandwidth)
+def test_kernels(name, contender, compete, request):
+    enter(name, contender, compete, request.config.getoption("--rounds"))

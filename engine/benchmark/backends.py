@@ -17,9 +17,11 @@ from ..runtime import Engine, fidelity
 from ..runtime.backends import PRECISIONS
 from ..runtime.candidates import candidates
 from . import limits as bounds
-from .timing import Spread, interleaved, spread
+from . import results
+from .timing import interleaved, spread
 
 REFERENCE = ("eager", "fp32")
+OURS = ("fused", "auto")
 AUTO = ("fp32", "auto", "int8")  # what the engine is asked for when the backend is its own choice
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _REQUIRED = {**fidelity.LIMITS, "auto": 50.0}
@@ -29,7 +31,7 @@ Run = Callable[[Tensor], Tensor]
 
 @dataclass
 class Row:
-    """A way to run the network. No spread: `reason` says why it was not timed."""
+    """A way to run the network. No samples: `reason` says why it was not timed."""
 
     backend: str
     precision: str
@@ -38,7 +40,7 @@ class Row:
     runs: str = ""  # what an "auto" row settled on
     decibels: float | None = None
     ready: float | None = None  # seconds until its first picture was there
-    spread: Spread | None = None
+    samples: list[float] = field(default_factory=list)  # ms
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -95,49 +97,47 @@ def time_rows(found: list[Row], picture: Tensor, rounds: int, on_round: Callable
     samples = interleaved(contenders, rounds, warmups=1, on_round=on_round)
     for row in found:
         if row.key in samples:
-            row.spread = spread(samples[row.key])
+            row.samples = samples[row.key]
 
 
-def report(found: list[Row], model: nn.Module, picture: Tensor, limits: bounds.Limits) -> list[dict[str, Any]]:
+def report(
+    found: list[Row], model: nn.Module, picture: Tensor, limits: bounds.Limits, case: str
+) -> list[dict[str, Any]]:
     """The rows as plain JSON types."""
     height, width = picture.shape[-2:]
     count = bounds.operations(model, height, width)
-    reference = next(row.spread for row in found if (row.backend, row.precision) == REFERENCE)
+    reference = spread(found[0].samples).median if found[0].samples else None
     answer = []
     for row in found:
         precision = row.runs.split()[-1] if row.runs else row.precision
-        traffic = bounds.traffic(model, height, width, precision)
-        least = limits.milliseconds(count, traffic, precision)
-        finite = row.decibels is not None and row.decibels != float("inf")
-        answer.append(
-            {
-                "backend": row.backend,
-                "precision": row.precision,
-                "runs": row.runs or row.key,
-                "fidelity_db": round(row.decibels, 2) if finite else None,
-                "required_db": None if (row.backend, row.precision) == REFERENCE else _REQUIRED[row.precision],
-                "correct": row.reason is None,
-                "reason": row.reason,
-                "notes": row.notes,
-                "ready_s": None if row.ready is None else round(row.ready, 2),
-                **_times(row.spread),
-                "times_eager": round(reference.median / row.spread.median, 3) if row.spread and reference else None,
-                "limit_ms": round(least, 3),
-                "limit_share": round(least / row.spread.median, 4) if row.spread else None,
-            }
+        one = results.row(
+            case,
+            row.key,
+            row.samples,
+            limits,
+            ours=row.backend in OURS,
+            operations=count,
+            traffic=bounds.traffic(model, height, width, precision),
+            precision=precision,
+            reason=row.reason,
+            **extra(row),
         )
+        one["times_eager"] = round(reference / one["median_ms"], 3) if reference and one["median_ms"] else None
+        answer.append(one)
     return answer
 
 
-def _times(found: Spread | None) -> dict[str, Any]:
-    if found is None:
-        return {"median_ms": None, "low_ms": None, "high_ms": None, "least_ms": None, "rounds": 0}
+def extra(row: Row) -> dict[str, Any]:
+    """What a network's row says beside its times."""
+    finite = row.decibels is not None and row.decibels != float("inf")
     return {
-        "median_ms": round(found.median, 3),
-        "low_ms": round(found.low, 3),
-        "high_ms": round(found.high, 3),
-        "least_ms": round(found.least, 3),
-        "rounds": found.rounds,
+        "backend": row.backend,
+        "asked": row.precision,
+        "runs": row.runs or row.key,
+        "fidelity_db": round(row.decibels, 2) if finite and row.decibels is not None else None,
+        "required_db": None if (row.backend, row.precision) == REFERENCE else _REQUIRED[row.precision],
+        "notes": row.notes,
+        "ready_s": None if row.ready is None else round(row.ready, 2),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from .timing import milliseconds
 
 _COPIED = 128 << 20  # bytes: well past every cache
-_SIDE = {"cpu": 1536, "cuda": 8192}  # of the matrices whose product gives the matrix rate
+_SIDE = {"cpu": 1024, "cuda": 8192}  # of the matrices whose product gives the matrix rate
+_MAP = 64  # pixels a side of the map of _SIDE / 2 channels that a 1x1 convolution, a product too, is run on
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _TRIES = 12
 
@@ -58,15 +60,26 @@ def _copy_rate(device: torch.device) -> float:
 def _matrix_rate(device: torch.device, precision: str) -> float:
     side = _SIDE[device.type]
     if precision == "int8":
-        left = torch.ones(side, side, dtype=torch.int8, device=device)
-        run: Any = lambda: torch._int_mm(left, left)  # noqa: E731  # a name would say no more
-    else:
-        left = torch.randn(side, side, device=device).to(_DTYPES[precision])
-        out = torch.empty_like(left)
-        run = lambda: torch.mm(left, left, out=out)  # noqa: E731
+        matrix = torch.ones(side, side, dtype=torch.int8, device=device)
+        return 2 * side**3 / _best(lambda: torch._int_mm(matrix, matrix))
+    matrix = torch.randn(side, side, device=device).to(_DTYPES[precision])
+    product = torch.empty_like(matrix)
+    rate = 2 * side**3 / _best(lambda: torch.mm(matrix, matrix, out=product))
+    if device.type == "cuda":
+        return rate
+    # The libraries differ: on some processors the convolutions are twice as fast as the matrix products.
+    channels = side // 2
+    maps = torch.randn(1, channels, _MAP, _MAP).to(_DTYPES[precision]).contiguous(memory_format=torch.channels_last)
+    weight = matrix[:channels, :channels, None, None].contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        return max(rate, 2 * channels**2 * _MAP**2 / _best(lambda: torch.conv2d(maps, weight)))
+
+
+def _best(run: Callable[[], Any]) -> float:
+    """Seconds."""
     for _ in range(3):
         run()
-    return 2 * side**3 / min(milliseconds(run) for _ in range(_TRIES)) * 1e3
+    return min(milliseconds(run) for _ in range(_TRIES)) / 1e3
 
 
 def _int8_product(matrix: Tensor) -> bool:
@@ -88,6 +101,28 @@ def operations(model: nn.Module, height: int, width: int) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         plain(torch.empty(1, 3, height, width, device="meta"))
     return counter.get_total_flops()
+
+
+def layer_traffic(model: nn.Module, height: int, width: int, precision: str = "fp32") -> int:
+    """The bytes that the network's convolutions and products read and write, each of them on its own from memory."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    heavy = {"convolution", "mm", "bmm", "addmm", "baddbmm"}
+    each = {"fp32": 4, "int8": 1}.get(precision, 2)
+    total = 0
+
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal total
+            result = op(*args, **(kwargs or {}))
+            if op.overloadpacket.__name__ in heavy:
+                total += each * sum(part.numel() for part in (*args, result) if isinstance(part, Tensor))
+            return result
+
+    plain: Any = deepcopy(model).to("meta")
+    with Count(), torch.no_grad():
+        plain(torch.empty(1, 3, height, width, device="meta"))
+    return total
 
 
 def traffic(model: nn.Module, height: int, width: int, precision: str = "fp32") -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 REST = 0.005  # seconds before each run, in which the threads of the contender before go to sleep
+SHORT = 20.0  # ms: so short a run is led by one that is not timed, which wakes its own threads
 
 Run = Callable[[], Any]
 
@@ -29,25 +30,6 @@ def spread(samples: list[float]) -> Spread:
     return Spread(min(samples), low, median, high, len(samples))
 
 
-def interleaved(
-    contenders: Mapping[str, Run], rounds: int = 9, warmups: int = 2, on_round: Callable[[], object] | None = None
-) -> dict[str, list[float]]:
-    """Milliseconds of every run of every contender, one run each a round, in an order that rotates."""
-    names = list(contenders)
-    samples: dict[str, list[float]] = {name: [] for name in names}
-    for name in names:
-        for _ in range(warmups):
-            contenders[name]()
-    for number in range(rounds):
-        turn = number % len(names) if names else 0
-        for name in names[turn:] + names[:turn]:
-            time.sleep(REST)
-            samples[name].append(milliseconds(contenders[name]))
-        if on_round is not None:
-            on_round()
-    return samples
-
-
 def milliseconds(run: Run) -> float:
     """One run, to the end of what it started on a GPU."""
     if torch.cuda.is_available():
@@ -57,3 +39,29 @@ def milliseconds(run: Run) -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return (time.perf_counter() - begin) * 1e3
+
+
+def interleaved(
+    contenders: Mapping[str, Run],
+    rounds: int = 9,
+    warmups: int = 2,
+    on_round: Callable[[], object] | None = None,
+    clock: Callable[[Run], float] = milliseconds,
+) -> dict[str, list[float]]:
+    """Milliseconds of every run of every contender, one run each a round, in an order that rotates."""
+    names = list(contenders)
+    samples: dict[str, list[float]] = {name: [] for name in names}
+    lead: dict[str, bool] = {}
+    for name in names:
+        usual = [milliseconds(contenders[name]) for _ in range(max(warmups, 1))]
+        lead[name] = min(usual) < SHORT
+    for number in range(rounds):
+        turn = number % len(names) if names else 0
+        for name in names[turn:] + names[:turn]:
+            time.sleep(REST)
+            if lead[name]:
+                contenders[name]()
+            samples[name].append(clock(contenders[name]))
+        if on_round is not None:
+            on_round()
+    return samples

@@ -71,7 +71,7 @@ def measure(
     device: str,
 ) -> dict[str, Any]:
     from ..benchmark import backends as table
-    from ..benchmark import conditions, limits
+    from ..benchmark import conditions, limits, results
     from ..runtime import fidelity
 
     for backend in backends or [""]:
@@ -88,7 +88,6 @@ def measure(
     def wanted(backend: str, precision: str) -> bool:
         return (not backends or backend in backends) and (not precisions or precision in precisions)
 
-    facts = conditions.facts(chosen.type)
     machine_limits = limits.measured(chosen)
     with progress_bar() as bar:
         making = bar.add_task("prepare", total=None)
@@ -98,18 +97,18 @@ def measure(
         bar.update(making, visible=False)
         timing = bar.add_task("rounds", total=rounds)
         table.time_rows(found, picture, rounds, lambda: bar.advance(timing))
-    return {
-        "format": 1,
-        "model": name,
-        "weights": "trained" if trained else "random",
-        "stages": getattr(model, "stages", None),
-        "size": [height, width],
-        "device": str(chosen),
-        "facts": facts,
-        "limits": {"copy_bytes_per_second": machine_limits.copy, "operations_per_second": machine_limits.matrix},
-        "operations": limits.operations(model, height, width),
-        "rows": table.report(found, model, picture, machine_limits),
-    }
+    rows = table.report(found, model, picture, machine_limits, f"{name} {height}x{width}")
+    return results.document(
+        f"bench-{name}-{height}x{width}",
+        str(chosen),
+        machine_limits,
+        rows,
+        model=name,
+        weights="trained" if trained else "random",
+        stages=getattr(model, "stages", None),
+        size=[height, width],
+        layer_traffic=limits.layer_traffic(model, height, width),
+    )
 
 
 def _model(name: str, weights: Path | None, stages: int | None) -> "tuple[nn.Module, bool]":
@@ -145,7 +144,7 @@ def _show(answer: dict[str, Any]) -> None:
     title = f"{answer['model']} ({answer['weights']} weights{stages}), {width} x {height}, {answer['device']}"
     rows = [
         [
-            f"{row['backend']} {row['precision']}",
+            row["contender"],
             row["runs"] if row["backend"] == "auto" else "",
             "" if row["median_ms"] is None else f"{row['median_ms']:.1f}",
             "" if row["median_ms"] is None else f"{row['low_ms']:.1f} - {row['high_ms']:.1f}",
@@ -160,7 +159,7 @@ def _show(answer: dict[str, Any]) -> None:
     columns = ["way", "runs", " ms", " quartiles", " times", " dB", " of limit", " ready s", ""]
     print_table(columns, rows, title)
     print(
-        f"{answer['operations'] / 1e9:.1f} G operations; this machine copies "
+        f"{answer['rows'][0]['operations'] / 1e9:.1f} G operations; this machine copies "
         f"{limits['copy_bytes_per_second'] / 1e9:.1f} GB/s and multiplies matrices at {rates} operations/s; "
         f"{facts['threads']} threads, load {facts['load']}"
     )
@@ -171,4 +170,4 @@ def _decibels(row: dict[str, Any]) -> str:
         return "reference"
     if row["fidelity_db"] is not None:
         return f"{row['fidelity_db']:.1f}"
-    return "same" if row["correct"] else ""
+    return "" if row["reason"] else "same"

@@ -1,0 +1,90 @@
+"""Results as rows of plain JSON types, the same for every suite and for `unrain bench`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import UnrainError
+from . import conditions
+from .limits import Limits
+from .timing import spread
+
+FORMAT = 1
+
+
+def row(
+    case: str,
+    contender: str,
+    samples: list[float],
+    limits: Limits,
+    *,
+    ours: bool,
+    operations: float = 0,
+    traffic: float = 0,
+    precision: str = "fp32",
+    reason: str | None = None,
+    goal: float | None = None,
+    **extra: Any,
+) -> dict[str, Any]:
+    """One contender. Without samples `reason` says why; `limit_ms` is what the machine would need at the very least."""
+    least = limits.milliseconds(operations, traffic, precision)
+    found = times(samples)
+    return {
+        "case": case,
+        "contender": contender,
+        "ours": ours,
+        "precision": precision,
+        "reason": reason,
+        **found,
+        "goal": goal,
+        "operations": int(operations),
+        "traffic": int(traffic),
+        "limit_ms": round(least, 5) if least else None,
+        "limit_share": round(least / found["median_ms"], 4) if least and samples else None,
+        "bound": limits.bound(operations, traffic, precision) if least else None,
+        **extra,
+    }
+
+
+def times(samples: list[float]) -> dict[str, Any]:
+    if not samples:
+        return {"median_ms": None, "low_ms": None, "high_ms": None, "least_ms": None, "rounds": 0}
+    found = spread(samples)
+    return {
+        "median_ms": round(found.median, 4),
+        "low_ms": round(found.low, 4),
+        "high_ms": round(found.high, 4),
+        "least_ms": round(found.least, 4),
+        "rounds": found.rounds,
+    }
+
+
+def document(suite: str, device: str, limits: Limits, rows: list[dict[str, Any]], **about: Any) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "suite": suite,
+        **about,
+        "device": device,
+        "facts": conditions.facts(device),
+        "limits": {"copy_bytes_per_second": limits.copy, "operations_per_second": limits.matrix},
+        "rows": rows,
+    }
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A file of results, whole and of a format known here."""
+    try:
+        found = json.loads(path.read_text())
+    except OSError as error:
+        raise UnrainError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UnrainError(f"{path} is no JSON file: {error}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("rows"), list):
+        raise UnrainError(f"{path} holds no results of a benchmark: it has no rows")
+    if found.get("format") != FORMAT:
+        raise UnrainError(f"{path} has format {found.get('format')!r}, this version reads {FORMAT}")
+    if not all(isinstance(each, dict) and {"case", "contender", "median_ms"} <= each.keys() for each in found["rows"]):
+        raise UnrainError(f"{path} has a row without case, contender or median_ms")
+    return found
