@@ -1,6 +1,8 @@
 """`unrain bench`: one network by every way of running it here; two results compared; the roofline."""
 
+import json
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +39,15 @@ def command(
         Path | None, typer.Option("-w", "--weights", help="Weights in place of the shipped ones.")
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the JSON to this file, too.")] = None,
+    roofline: Annotated[
+        Path | None, typer.Option("--roofline", help="Draw the rows under the machine's limits: a .svg or .png.")
+    ] = None,
+    compared: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            "--compare", metavar="BEFORE AFTER", help="Time nothing; say what became slower between two files."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Time a model by every backend and precision, each compared with the plain fp32 network first.
@@ -44,11 +55,18 @@ def command(
     A row that is not faithful (60 dB in fp32, 50 in bf16 and fp16, 40 in int8) is called wrong and gets no time. Rounds
     take turns; what is shown is the median. `times` is against plain PyTorch in its usual layout and float32.
     """
+    if compared is not None:
+        raise typer.Exit(_compare(*compared, as_json))
+    if roofline is not None and roofline.suffix.lower() not in (".svg", ".png"):
+        raise UnrainError(f"--roofline writes .svg or .png, not {roofline}")
     height, width = _size(size)
     answer = measure(name, weights, height, width, stages, backends, precisions, rounds, threads, device)
-    if output is not None:
-        import json
+    if roofline is not None:
+        from ..benchmark.chart import save
+        from ..benchmark.roofline import roofline as drawn
 
+        save(drawn(answer, f"Roofline, {name} {width} x {height}"), roofline)
+    if output is not None:
         output.write_text(json.dumps(answer, indent=1) + "\n")
     if as_json:
         print_json(answer)
@@ -127,6 +145,35 @@ def _model(name: str, weights: Path | None, stages: int | None) -> "tuple[nn.Mod
             raise UnrainError(f"{name} has no stages to set; leave --stages out")
         model.stages = stages
     return model, False
+
+
+def _compare(before: Path, after: Path, as_json: bool) -> int:
+    """Prints what changed; 1 when something of ours became slower, wrong or is gone."""
+    from ..benchmark.compare import compare
+    from ..benchmark.results import read
+
+    changes = compare(read(before), read(after))
+    if as_json:
+        print_json([{**change._asdict(), "regression": change.regression} for change in changes])
+    else:
+        rows = [
+            [
+                change.verdict,
+                change.case,
+                change.contender,
+                f"{change.before:.3f}",
+                "" if change.after is None else f"{change.after:.3f}",
+                "" if change.ratio is None else f"{change.ratio:.2f}",
+                f"{change.drift:.2f}",
+                f"{100 * change.margin:.0f}%",
+            ]
+            for change in changes
+        ]
+        columns = ["", "case", "contender", " ms before", " ms after", " ratio", " of rivals", " margin"]
+        print_table(columns, rows, f"{after} against {before}")
+    found = sum(change.regression for change in changes)
+    print(f"{found} of {len(changes)} rows regressed", file=sys.stderr)
+    return 1 if found else 0
 
 
 def _size(text: str) -> tuple[int, int]:

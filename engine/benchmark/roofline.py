@@ -1,0 +1,50 @@
+"""The roofline: what the machine allows at each number of operations per byte, and what was reached under it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import UnrainError
+from .chart import Chart, Series
+
+
+def roofline(found: dict[str, Any], title: str | None = None) -> Chart:
+    """Of one file of results, every timed row that counts operations and bytes.
+
+    A network's bytes are those its convolutions move one by one; one that fuses them stands to the right of its dot.
+    """
+    copy, rates = found["limits"]["copy_bytes_per_second"], found["limits"]["operations_per_second"]
+    layers = found.get("layer_traffic")
+    reached: dict[str, list[tuple[float, float]]] = {}
+    notes = []
+    for row in found["rows"]:
+        traffic = layers or row.get("traffic")
+        if not (row["median_ms"] and traffic and row.get("operations")):
+            continue
+        point = row["operations"] / traffic, row["operations"] / row["median_ms"] * 1e3
+        reached.setdefault(row["contender"] if layers else ("unrain" if row["ours"] else "others"), []).append(point)
+        if not layers and row["contender"] == "unrain":
+            notes.append((*point, row["case"].split(" ")[0]))
+    if not reached:
+        raise UnrainError("there is no timed row that counts its operations and bytes")
+    intensities = [x for points in reached.values() for x, _ in points]
+    left, right = min(*intensities, 1.0) / 2, max(*intensities, max(rates.values()) / copy) * 4
+    roofs = [
+        Series(
+            f"limit, {name}",
+            [(left, copy * left), *([(rate / copy, rate)] if rate / copy > left else []), (right, rate)],
+            dots=False,
+            dashed=True,
+        )
+        for name, rate in rates.items()
+    ]
+    dots = [Series(name, points, line=False) for name, points in reached.items()]
+    return Chart(
+        title or f"Roofline, {found['suite']}, {found['facts']['cpu']}",
+        "operations per byte",
+        "operations per second",
+        [*roofs, *dots],
+        x_log=True,
+        y_log=True,
+        notes=notes,
+    )
