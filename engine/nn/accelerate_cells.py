@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...kernels import conv_lstm, lstm_gates
+from ...kernels.library import wants_grad
 from ...kernels.lstm_gates import reference as gates
 from .accelerate_probe import SAME_FORMULA, Unproven, at, call_original, keeps_to_itself, prove, random_copy
 from .accelerate_swap import Recipe, plain_settings, required_arguments
@@ -69,7 +70,7 @@ class OneConvolution(Recipe):
     def run(self, module: nn.Module, x: Tensor, h: Tensor, c: Tensor) -> Any:
         convolution = getattr(module, self.name)
         weight, bias = self._in_our_order(convolution)
-        if _is_three_by_three(convolution):
+        if _is_three_by_three(convolution) and not _trains_on_cpu(x, h, c, weight, bias):
             return self.kind(conv_lstm(x, h, c, weight, bias))
         return self.kind(lstm_gates(convolution._conv_forward(torch.cat([x, h], 1), weight, bias), c))
 
@@ -212,6 +213,11 @@ def _runs_plainly(convolution: nn.Module) -> bool:
     """Whether a convolution is nothing but its weights: no hooks, not replaced since."""
     hooks = (convolution._forward_hooks, convolution._forward_pre_hooks, convolution._backward_hooks)
     return type(convolution) is nn.Conv2d and not any(hooks) and "forward" not in convolution.__dict__
+
+
+def _trains_on_cpu(x: Tensor, *others: Tensor | None) -> bool:
+    """There conv_lstm saves memory, by convolving once more on the way back; keeping the pre-activations is quicker."""
+    return x.device.type == "cpu" and wants_grad(x, *others)
 
 
 def _is_three_by_three(convolution: nn.Conv2d) -> bool:

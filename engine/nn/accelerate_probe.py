@@ -56,6 +56,9 @@ def prove(module: nn.Module, recipe: Recipe, trials: Sequence[Inputs]) -> None:
             theirs = _results(usual, usual.forward, near)
             ours = _results(usual, lambda *a: _run(usual, recipe, a), near)
             _compare(ours, exact, theirs, reference.dtype, training)
+            with torch.no_grad():  # where a recipe may take another way
+                ours = _outputs(lambda *a: _run(usual, recipe, a), near)
+            _compare(ours, _without_gradients(exact, ours), _without_gradients(theirs, ours), reference.dtype, training)
 
 
 def at(module: nn.Module, device: torch.device | str, dtype: torch.dtype) -> nn.Module:
@@ -114,20 +117,28 @@ def _results(module: nn.Module, function: Callable[..., Any], inputs: Inputs) ->
         return type(value)(leaf(each) for each in value)
 
     args = [leaf(value) for value in inputs]
-    try:
-        found = function(*args)
-    except Unproven:
-        raise
-    except Exception as error:
-        raise Unproven(f"it fails on random inputs ({type(error).__name__}: {error})") from error
-    outputs = [found] if isinstance(found, Tensor) else list(found)
+    kind, outputs = _outputs(function, args)
     generator = torch.Generator().manual_seed(1)
     total = sum(
         (out * torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out)).sum() for out in outputs
     )
     wanted = leaves + [p for p in module.parameters() if p.requires_grad]
     gradients = torch.autograd.grad(total, wanted, allow_unused=True)
-    return type(found), [*(out.detach() for out in outputs), *gradients]
+    return kind, [*(out.detach() for out in outputs), *gradients]
+
+
+def _outputs(function: Callable[..., Any], inputs: Inputs) -> tuple[Any, list[Tensor]]:
+    try:
+        found = function(*inputs)
+    except Unproven:
+        raise
+    except Exception as error:
+        raise Unproven(f"it fails on random inputs ({type(error).__name__}: {error})") from error
+    return type(found), [found] if isinstance(found, Tensor) else list(found)
+
+
+def _without_gradients(results: tuple[Any, list[Any]], outputs: tuple[Any, list[Tensor]]) -> tuple[Any, list[Any]]:
+    return results[0], results[1][: len(outputs[1])]
 
 
 def _compare(ours: Any, true: Any, theirs: Any, dtype: torch.dtype, training: bool) -> None:

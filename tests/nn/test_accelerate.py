@@ -238,15 +238,20 @@ def _step(cell, seed=0, dtype=torch.float32):
     """Two steps of a cell on fixed inputs, with the gradient to its parameters."""
     torch.manual_seed(seed)
     x, h, c = (torch.randn(2, n, 7, 5).to(dtype).requires_grad_() for n in (3, 4, 4))
-    if isinstance(cell, EightConvolutionsCell):
-        cell.init_hidden(2, 4, (7, 5))
-    packed = not isinstance(cell, EightConvolutionsCell | HiddenFirstCell)
-    for _ in range(2):
-        h2, c2 = cell(x, (h, c)) if packed else cell(x, h, c)
+    h2, c2 = _run_twice(cell, x, h, c)
     (h2.sum() + (c2 * c2).sum()).backward()
     gradients = [p.grad.clone() for p in cell.parameters()]
     cell.zero_grad()
     return [h2.detach(), c2.detach(), x.grad, h.grad, c.grad, *gradients]
+
+
+def _run_twice(cell, x, h, c):
+    if isinstance(cell, EightConvolutionsCell):
+        cell.init_hidden(2, 4, (7, 5))
+    packed = not isinstance(cell, EightConvolutionsCell | HiddenFirstCell)
+    for _ in range(2):
+        found = cell(x, (h, c)) if packed else cell(x, h, c)
+    return found
 
 
 def _close(mine, theirs):
@@ -276,7 +281,11 @@ def test_the_fused_kernel_is_what_runs(kind, monkeypatch):
         monkeypatch.setattr(accelerate_cells, name, lambda *a, f=original, n=name: (ran.append(n), f(*a))[1])
     cell = unrain.accelerate(kind())
     ran.clear()
-    _step(cell)
+    _step(cell)  # with gradients, on the CPU
+    assert ran == ["lstm_gates"] * 2
+    ran.clear()
+    with torch.no_grad():
+        _run_twice(cell, *(torch.randn(2, n, 7, 5) for n in (3, 4, 4)))
     assert ran == ["lstm_gates" if kind is EightConvolutionsCell else "conv_lstm"] * 2
 
 
