@@ -99,6 +99,10 @@ def command(
         str | None, typer.Option("--rate", help="Frames per second of raw frames on stdin, or asked of a camera.")
     ] = None,
     crf: Annotated[int, typer.Option("--crf", min=0, max=51, help="H.264's quality: less is better and larger.")] = 18,
+    ray: Annotated[bool, typer.Option("--ray", help="Share the pictures out over a Ray cluster.")] = False,
+    ray_address: Annotated[
+        str | None, typer.Option("--ray-address", help="Of that cluster; else RAY_ADDRESS, else one is started here.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Take the rain out of pictures and video.
@@ -142,7 +146,25 @@ def command(
         for job in [*jobs, *video_jobs]
         if job not in waiting and job not in waiting_videos
     ]
-    if waiting or waiting_videos:
+    if ray or ray_address:
+        if video_jobs or not in_folder:
+            raise UnrainError("--ray derains pictures into a folder; leave it out for a video or a single file")
+        if waiting:
+            from .run_ray import derain_on_ray
+
+            work = {"stages": stages, "threads": threads, "backend": backend, "precision": precision}
+            work |= {"device": device if gpu is None else f"cuda:{gpu}", "max_pixels": max_pixels, "quality": quality}
+            ended, answer["ray"] = derain_on_ray(
+                waiting,
+                Path(output),
+                ray_address,
+                name=name,
+                weights=weights and weights.absolute(),
+                overwrite=overwrite,
+                **work,
+            )
+            results += ended
+    elif waiting or waiting_videos:
         engine, details = _prepare(
             name,
             weights,
@@ -166,7 +188,7 @@ def command(
     if as_json:
         print_json({**answer, **counts, "files": [asdict(result) for result in results]})
     elif output != "-" and not (len(video_jobs) == len(results) == counts["failed"] == 1):  # its one line is said
-        print(_summary(results, counts))
+        print(_summary(results, counts) + _rate(answer.get("ray")))
     if counts["failed"]:
         raise typer.Exit(1)
 
@@ -249,6 +271,10 @@ def side_by_side(before: "np.ndarray", after: "np.ndarray") -> "np.ndarray":
 
     line = np.full((before.shape[0], 4, 3), 255, np.uint8)
     return np.concatenate([before, line, after], axis=1)
+
+
+def _rate(ray: dict[str, Any] | None) -> str:
+    return f"; {ray['pictures_per_second']} pictures/s on {ray['workers']} workers" if ray else ""
 
 
 def _summary(results: list[Result], counts: dict[str, int]) -> str:
