@@ -73,6 +73,32 @@ void fill(Fields& read, LstmGates& a) {
     UNRAIN_FIELD(threads);
 }
 
+void fill(Fields& read, Conv3x3& a) {
+    UNRAIN_FIELD(x);
+    UNRAIN_FIELD(x_channels);
+    UNRAIN_FIELD(weight);
+    UNRAIN_FIELD(weight_dtype);
+    UNRAIN_FIELD(bias);
+    UNRAIN_FIELD(batch);
+    UNRAIN_FIELD(height);
+    UNRAIN_FIELD(width);
+    UNRAIN_FIELD(inputs);
+    UNRAIN_FIELD(outputs);
+    UNRAIN_FIELD(dtype);
+    UNRAIN_FIELD(y_dtype);
+    UNRAIN_FIELD(y);
+    UNRAIN_FIELD(y_channels);
+    UNRAIN_FIELD(relu);
+    UNRAIN_FIELD(relu_sum);
+    UNRAIN_FIELD(add);
+    UNRAIN_FIELD(gates);
+    UNRAIN_FIELD(c);
+    UNRAIN_FIELD(c_next);
+    UNRAIN_FIELD(workspace);
+    UNRAIN_FIELD(workspace_bytes);
+    UNRAIN_FIELD(threads);
+}
+
 void fill(Fields& read, Charbonnier& a) {
     UNRAIN_FIELD(pred);
     UNRAIN_FIELD(target);
@@ -222,7 +248,11 @@ PYBIND11_MODULE(_native, m) {
             return names;
         },
         "The SIMD tiers this machine can run, the one taken by default first.");
+    m.def("multiplies_bf16", &multiplies_bf16, "Whether conv3x3 can take weights in bfloat16.");
+    m.def("conv3x3_workspace", &conv3x3_workspace, py::arg("inputs"), py::arg("outputs"), py::arg("threads"),
+          "Bytes of working memory that conv3x3 needs.");
     bind<LstmGates>(m, "lstm_gates");
+    bind<Conv3x3>(m, "conv3x3");
     bind<Charbonnier>(m, "charbonnier");
     bind<GaussianPyramid>(m, "gaussian_pyramid");
     bind<FrameToTensor>(m, "frame_to_tensor");

@@ -56,11 +56,17 @@ TIERS = {
     ),
     "neon": ([], []),
 }
+TIERS["avx512bf16"] = ([*TIERS["avx512"][0], "-mavx512bf16"], TIERS["avx512"][1])  # of some kernels alone
 TIERS_OF = {"x86_64": ("avx2", "avx512"), "amd64": ("avx2", "avx512"), "aarch64": ("neon",), "arm64": ("neon",)}
 
 
 def tiers() -> tuple[str, ...]:
     return ("generic", *TIERS_OF.get(platform.machine().lower(), ()))
+
+
+def units() -> tuple[str, ...]:
+    """The files of csrc/tiers that this machine's build compiles: the tiers, and what adds to one of them."""
+    return (*tiers(), "avx512bf16") if "avx512" in tiers() else tiers()
 
 
 def extensions() -> list[Extension]:
@@ -106,11 +112,11 @@ class BuildNative(build_ext):
 
     def _build_cpu(self, ext: Extension) -> None:
         flags = self._flags()
-        units = [(CSRC / "bindings.cpp", []), (CSRC / "dispatch.cpp", [])]
+        files = [(CSRC / "bindings.cpp", []), (CSRC / "dispatch.cpp", [])]
         msvc = self.compiler.compiler_type == "msvc"
-        units += [(CSRC / "tiers" / f"{tier}.cpp", TIERS[tier][msvc]) for tier in tiers()]
+        files += [(CSRC / "tiers" / f"{unit}.cpp", TIERS[unit][msvc]) for unit in units()]
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            objects = list(pool.map(lambda unit: self._compile(unit[0], flags + unit[1]), units))
+            objects = list(pool.map(lambda unit: self._compile(unit[0], flags + unit[1]), files))
         self._link(ext, objects, [flag for flag in flags if flag == "-fopenmp"])
 
     def _build_cuda(self, ext: Extension) -> None:

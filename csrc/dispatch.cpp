@@ -21,6 +21,9 @@ extern const Tier tier;
 namespace avx512 {
 extern const Tier tier;
 }
+namespace avx512bf16 {
+const char* conv3x3_in_bf16(const Conv3x3& args);
+}
 #elif defined(__aarch64__)
 #define UNRAIN_ARM 1
 namespace neon {
@@ -38,15 +41,15 @@ struct Registers {
     unsigned a, b, c, d;
 };
 
-Registers cpuid(unsigned leaf) {
+Registers cpuid(unsigned leaf, unsigned part = 0) {
     Registers r{};
 #if defined(_MSC_VER)
     int out[4];
-    __cpuidex(out, static_cast<int>(leaf), 0);
+    __cpuidex(out, static_cast<int>(leaf), static_cast<int>(part));
     r = {static_cast<unsigned>(out[0]), static_cast<unsigned>(out[1]), static_cast<unsigned>(out[2]),
          static_cast<unsigned>(out[3])};
 #else
-    __get_cpuid_count(leaf, 0, &r.a, &r.b, &r.c, &r.d);
+    __get_cpuid_count(leaf, part, &r.a, &r.b, &r.c, &r.d);
 #endif
     return r;
 }
@@ -63,20 +66,22 @@ unsigned long long saved_states() {
 }
 
 struct Features {
-    bool avx2, avx512;
+    bool avx2, avx512, avx512bf16;
 };
 
 Features detect() {
     constexpr unsigned kFma = 1U << 12, kOsxsave = 1U << 27, kAvx = 1U << 28, kF16c = 1U << 29;
-    constexpr unsigned kAvx2 = 1U << 5, kBmi2 = 1U << 8;
+    constexpr unsigned kAvx2 = 1U << 5, kBmi2 = 1U << 8, kBf16 = 1U << 5;
     constexpr unsigned kAvx512 = (1U << 16) | (1U << 17) | (1U << 30) | (1U << 31);  // F, DQ, BW, VL
     constexpr unsigned long long kYmm = 0x06, kZmm = 0xE6;
     const Registers one = cpuid(1), seven = cpuid(7);
     constexpr unsigned base = kFma | kOsxsave | kAvx | kF16c;
-    if ((one.c & base) != base) return {false, false};
+    if ((one.c & base) != base) return {};
     const unsigned long long states = saved_states();
     const bool avx2 = (seven.b & (kAvx2 | kBmi2)) == (kAvx2 | kBmi2) && (states & kYmm) == kYmm;
-    return {avx2, avx2 && (seven.b & kAvx512) == kAvx512 && (states & kZmm) == kZmm};
+    const bool avx512 = avx2 && (seven.b & kAvx512) == kAvx512 && (states & kZmm) == kZmm;
+    const bool bf16 = avx512 && seven.a >= 1 && (cpuid(7, 1).a & kBf16) != 0;
+    return {avx2, avx512, bf16};
 }
 #endif
 
@@ -122,6 +127,38 @@ const char* check(const LstmGates& a, bool backward) {
         return "h or c_next is missing";
     }
     return nullptr;
+}
+
+const char* check(const Conv3x3& a, bool backward) {
+    constexpr std::ptrdiff_t kMultiple = 16;
+    if (backward) return "there is no backward pass";
+    if (a.threads < 1) return kThreads;
+    if (!storage(a.dtype)) return "dtype must be float32 or bfloat16";
+    if (a.y_dtype != DType::f32 && a.y_dtype != a.dtype) return "y_dtype must be that of x, or float32";
+    if (a.batch < 0 || a.height < 0 || a.width < 0) return "sizes must not be negative";
+    std::ptrdiff_t inputs = 0;
+    for (int k = 0; k < kMostMaps && a.x_channels[k] != 0; ++k) {
+        if (a.x_channels[k] < 0 || a.x_channels[k] % kMultiple != 0) return "x_channels must be multiples of 16";
+        if (a.x[k] == nullptr && a.batch * a.height * a.width > 0) return "an x is missing";
+        inputs += a.x_channels[k];
+    }
+    if (inputs == 0 || inputs != a.inputs) return "inputs must be the sum of x_channels";
+    if (a.outputs < 1 || a.outputs % kMultiple != 0) return "outputs must be a multiple of 16";
+    if (a.weight == nullptr || a.workspace == nullptr) return "weight or workspace is missing";
+    if (a.weight_dtype == DType::bf16) {
+        if (!multiplies_bf16()) return "weight: this machine has no products of bfloat16";
+        if (a.dtype != DType::bf16) return "weight: products of bfloat16 are for maps in bfloat16";
+    } else if (a.weight_dtype != DType::f32) {
+        return "weight_dtype must be float32 or bfloat16";
+    }
+    if (a.batch * a.height * a.width > 0 && a.y == nullptr) return "y is missing";
+    if (a.gates == 0) return a.y_channels < 1 || a.y_channels > a.outputs ? "y_channels must be 1 to outputs" : nullptr;
+    if (a.gates != 3 && a.gates != 4) return "gates must be 0, 3 or 4";
+    if (a.y_channels % kMultiple != 0 || a.y_channels * a.gates != a.outputs)
+        return "outputs must be gates * y_channels";
+    if (a.y_dtype != a.dtype) return "y_dtype of a cell must be that of x";
+    if (a.batch * a.height * a.width == 0) return nullptr;
+    return a.c_next == nullptr || (a.gates == 4 && a.c == nullptr) ? "c or c_next is missing" : nullptr;
 }
 
 const char* check(const Charbonnier& a, bool backward) {
@@ -215,6 +252,30 @@ const char* check(const MemoryUpdate& a, bool backward) {
 const Tier* const* runnable_tiers() {
     static const Choice choice;
     return choice.tiers;
+}
+
+bool multiplies_bf16() {
+#if defined(UNRAIN_X86)
+    static const bool can = detect().avx512bf16;
+    return can;
+#else
+    return false;
+#endif
+}
+
+std::ptrdiff_t conv3x3_workspace(std::ptrdiff_t inputs, std::ptrdiff_t outputs, int threads) {
+    constexpr std::ptrdiff_t kTiles = 24, kMatrices = 36, kGap = 64, kBytes = 4;  // as in kernels/conv3x3.h, in float32
+    return threads * kMatrices * (kTiles * (inputs + outputs) * kBytes + 2 * kGap);
+}
+
+const char* run(const Conv3x3& args, bool backward, const char* tier) {
+    if (const char* wrong = check(args, backward)) return wrong;
+    const Tier* chosen = pick(tier);
+    if (chosen == nullptr) return kNoTier;
+#if defined(UNRAIN_X86)
+    if (args.weight_dtype == DType::bf16) return avx512bf16::conv3x3_in_bf16(args);
+#endif
+    return chosen->conv3x3(args, backward);
 }
 
 #define UNRAIN_RUN(Args, op)                                             \

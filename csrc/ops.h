@@ -20,6 +20,35 @@ struct LstmGates {
     int threads;
 };
 
+constexpr int kMostMaps = 4;
+
+// Forward only. All sizes of channels but y_channels of a plain convolution are multiples of 16.
+struct Conv3x3 {
+    const void* x[kMostMaps];              // [batch, height, width, x_channels[k]], one after the other the inputs
+    std::ptrdiff_t x_channels[kMostMaps];  // 0 after the last map
+    const void* weight;                    // [36, inputs, outputs] float32; or [36, inputs / 2, outputs, 2] bfloat16:
+    DType weight_dtype;                    // then the products are bfloat16's, where multiplies_bf16()
+    const float* bias;                     // [outputs], or null
+    std::ptrdiff_t batch, height, width, inputs, outputs;
+    DType dtype, y_dtype;       // of x; of y and add: the same, or float32 beside bfloat16
+    void* y;                    // [batch, height, width, y_channels]
+    std::ptrdiff_t y_channels;  // of the outputs; the rest are not stored
+    int relu, relu_sum;         // y = relu_sum(relu(conv + bias) + add), each where it is not 0
+    const void* add;            // as y, or null
+    int gates;                  // 4: the outputs are the gates i, f, g, o of y_channels, and y is h; 3: without f and c
+    const float* c;             // [batch, height, width, y_channels]
+    float* c_next;
+    void* workspace;  // conv3x3_workspace() bytes
+    std::ptrdiff_t workspace_bytes;
+    int threads;
+};
+
+// Bytes of working memory for a convolution of these channels on so many threads.
+std::ptrdiff_t conv3x3_workspace(std::ptrdiff_t inputs, std::ptrdiff_t outputs, int threads);
+
+// Whether this machine has products of bfloat16, and this build uses them.
+bool multiplies_bf16();
+
 enum class Reduction : int { none = 0, sum = 1, mean = 2 };
 
 struct Charbonnier {
@@ -113,6 +142,7 @@ struct MemoryUpdate {
 struct Tier {
     const char* name;
     const char* (*lstm_gates)(const LstmGates&, bool backward);
+    const char* (*conv3x3)(const Conv3x3&, bool backward);
     const char* (*charbonnier)(const Charbonnier&, bool backward);
     const char* (*gaussian_pyramid)(const GaussianPyramid&, bool backward);
     const char* (*frame_to_tensor)(const FrameToTensor&, bool backward);
@@ -127,6 +157,7 @@ const Tier* const* runnable_tiers();
 
 // `tier` is a name out of runnable_tiers(), or null for the best.
 const char* run(const LstmGates& args, bool backward, const char* tier = nullptr);
+const char* run(const Conv3x3& args, bool backward, const char* tier = nullptr);
 const char* run(const Charbonnier& args, bool backward, const char* tier = nullptr);
 const char* run(const GaussianPyramid& args, bool backward, const char* tier = nullptr);
 const char* run(const FrameToTensor& args, bool backward, const char* tier = nullptr);

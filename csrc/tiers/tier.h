@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../kernels/charbonnier.h"
+#include "../kernels/conv3x3.h"
 #include "../kernels/frame_to_tensor.h"
 #include "../kernels/gaussian_pyramid.h"
 #include "../kernels/lstm_gates.h"
@@ -19,6 +20,7 @@ extern const Tier tier;
 const Tier tier = {
     UNRAIN_STRING(UNRAIN_TIER),
     lstm_gates,
+    conv3x3,
     charbonnier,
     gaussian_pyramid,
     frame_to_tensor,

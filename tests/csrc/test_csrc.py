@@ -16,7 +16,7 @@ CSRC = HERE.parent.parent / "csrc"
 STRICT = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
 # GCC's own AVX-512 header trips these two (its PR 105593).
 STRICT += ["-Wno-maybe-uninitialized", "-Wno-uninitialized"]
-NAMESPACE = re.compile(r"unrain::(generic|avx2|avx512|neon)")
+NAMESPACE = re.compile(r"unrain::(generic|avx2|avx512bf16|avx512|neon)")
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ on this machine")
 
@@ -37,7 +37,7 @@ def compile_all(folder: Path, units: list[tuple[Path, list[str]]], flags: list[s
 
 
 def tier_units() -> list[tuple[Path, list[str]]]:
-    return [(CSRC / "tiers" / f"{tier}.cpp", build.TIERS[tier][0]) for tier in build.tiers()]
+    return [(CSRC / "tiers" / f"{unit}.cpp", build.TIERS[unit][0]) for unit in build.units()]
 
 
 def test_core_passes_its_tests_under_address_and_undefined_sanitizers(tmp_path):
@@ -59,7 +59,7 @@ def test_core_passes_its_tests_under_address_and_undefined_sanitizers(tmp_path):
 def test_as_it_is_shipped_it_compiles_without_a_warning_and_keeps_its_tiers_apart(tmp_path):
     """A function compiled with AVX flags that other tiers could link to would crash a machine without AVX."""
     objects = compile_all(tmp_path, tier_units(), [*STRICT, *build.GNU_FLAGS])
-    for tier, path in zip(build.tiers(), objects, strict=True):
+    for tier, path in zip(build.units(), objects, strict=True):
         listing = subprocess.run(["nm", "-C", str(path)], capture_output=True, text=True, check=True).stdout
         shared = [line for line in listing.splitlines() if re.search(r" [WuV] ", line)]
         strangers = [

@@ -22,7 +22,8 @@ from ....kernels import conv_lstm, prepare_conv_lstm
 from ...errors import UnrainError
 from ...models.srn_brn import SRN, Branch, ResBlock
 from ..backends import Runner, Step
-from .srn_brn_cpu import Memory, State
+from .cells_cpu import Memory
+from .srn_brn_cpu import State
 
 _WARM_UPS = 2  # runs before recording: libraries choose their kernels and take their workspaces then
 _SIZES = 2  # picture sizes recorded at a time

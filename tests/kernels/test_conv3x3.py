@@ -1,0 +1,92 @@
+"""The engine's Winograd convolution against PyTorch in double precision."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from unrain.kernels import conv3x3, native
+
+pytestmark = pytest.mark.skipif(conv3x3.available() is not None, reason=str(conv3x3.available()))
+# (dtype of the maps, dtype of the products, error allowed, as a share of the largest result)
+KINDS = [(torch.float32, torch.float32, 2e-5), (torch.bfloat16, torch.float32, 8e-3)]
+KINDS += [(torch.bfloat16, torch.bfloat16, 4e-2)] if conv3x3.multiplies_bf16() else []
+
+
+def channels_last(*shape, dtype=torch.float32):
+    return torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+def poisoned(*shape, dtype=torch.float32):
+    return torch.full(shape, float("nan"), dtype=dtype).contiguous(memory_format=torch.channels_last)
+
+
+def layer(inputs, outputs):
+    torch.manual_seed(0)
+    return torch.randn(outputs, inputs, 3, 3) / (9 * inputs) ** 0.5, torch.randn(outputs)
+
+
+@pytest.fixture(params=native.tiers())
+def tier(request, monkeypatch):
+    monkeypatch.setattr(native, "tier", request.param)
+    return request.param
+
+
+@pytest.mark.parametrize(("dtype", "products", "room"), KINDS)
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (4, 4), (9, 33), (37, 60)])
+def test_matches_pytorch(dtype, products, room, size):
+    weight, bias = layer(48, 35)
+    first, second = channels_last(2, 32, *size, dtype=dtype), channels_last(2, 16, *size, dtype=dtype)
+    add, out = channels_last(2, 35, *size, dtype=dtype), poisoned(2, 35, *size, dtype=dtype)
+    packed = conv3x3.pack(weight, bias, products)
+    conv3x3.convolve([first, second], packed, out, conv3x3.Workspace(), relu=True, add=add, relu_sum=True)
+    expected = F.conv2d(torch.cat((first, second), 1).double(), weight.double(), bias.double(), padding=1)
+    expected = (expected.relu() + add).relu()
+    assert (out - expected).abs().max() <= room * expected.abs().max()
+
+
+@pytest.mark.parametrize(("dtype", "products", "room"), KINDS)
+@pytest.mark.parametrize("first_step", [False, True])
+def test_a_cell_matches_its_equations(dtype, products, room, first_step):
+    weight, bias = layer(64, 128)
+    x, h = (channels_last(1, 32, 18, 23, dtype=dtype) for _ in range(2))
+    c = channels_last(1, 32, 18, 23)
+    h_out, c_out = poisoned(1, 32, 18, 23, dtype=dtype), poisoned(1, 32, 18, 23)
+    if first_step:
+        h, c = torch.zeros_like(h), torch.zeros_like(c)
+        kept = [0, 2, 3]
+        used = weight.unflatten(0, (4, 32))[kept].flatten(0, 1)[:, :32]
+        packed = conv3x3.pack(used, bias.unflatten(0, (4, 32))[kept].flatten(), products)
+        conv3x3.cell([x], packed, None, h_out, c_out, conv3x3.Workspace())
+    else:
+        conv3x3.cell([x, h], conv3x3.pack(weight, bias, products), c, h_out, c_out, conv3x3.Workspace())
+    gates = F.conv2d(torch.cat((x, h), 1).double(), weight.double(), bias.double(), padding=1)
+    i, f, g, o = gates.chunk(4, 1)
+    cell = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    assert (c_out - cell).abs().max() <= 2 * room
+    assert (h_out - o.sigmoid() * cell.tanh()).abs().max() <= 2 * room
+
+
+def test_every_tier_and_thread_count(tier):
+    weight, bias = layer(32, 16)
+    x = channels_last(1, 32, 30, 41)
+    packed = conv3x3.pack(weight, bias)
+    results = []
+    for threads in (1, 3):
+        out = poisoned(1, 16, 30, 41)
+        from unrain import kernels
+
+        with kernels.threads(threads):
+            conv3x3.convolve([x], packed, out, conv3x3.Workspace())
+        results.append(out)
+    assert torch.equal(*results)
+    expected = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
+    assert (results[0] - expected).abs().max() <= 2e-5 * expected.abs().max()
+
+
+def test_wrong_arguments_are_named():
+    packed = conv3x3.pack(*layer(32, 16))
+    with pytest.raises(ValueError, match="x_channels must be multiples of 16"):
+        conv3x3.convolve([channels_last(1, 8, 8, 8)], packed, poisoned(1, 16, 8, 8), conv3x3.Workspace())
+    with pytest.raises(ValueError, match="inputs must be the sum"):
+        conv3x3.convolve([channels_last(1, 16, 8, 8)], packed, poisoned(1, 16, 8, 8), conv3x3.Workspace())
+    assert "multiple of 16" in conv3x3.can_run([24])
