@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import UnrainError
@@ -32,7 +33,6 @@ DEVICES = ("cpu", "cuda")
 def to_package(model: nn.Module, output: Path, options: Options) -> Outcome:
     """One package and its sidecar; for the CPU, or for the GPU of this machine where `--target cuda` asks for it."""
     import torch
-    import torch._inductor
 
     device = options.target or "cpu"
     _check(options, device)
@@ -45,28 +45,43 @@ def to_package(model: nn.Module, output: Path, options: Options) -> Outcome:
     image = torch.rand(batch, 3, *size, device=device)
     with torch.no_grad():
         program = torch.export.export(network, (image,))
-    with replacing(output) as part, warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own, about PyTorch
-        # Inductor insists on the suffix.
-        made = Path(torch._inductor.aoti_compile_and_package(program, package_path=f"{part}.pt2"))
-        made.replace(part)
+    about = metadata.describe(
+        model,
+        target="package",
+        library="aotinductor",
+        version=torch.__version__,
+        targets=[device],
+        precision="fp32",
+        stages=getattr(network, "stages", None),
+        layout="float32 [batch, 3, height, width] in [0, 1]",
+        size=list(size),
+        batch=batch,
+    )
+    with replacing(output) as part, TemporaryDirectory(dir=part.parent, prefix=".") as folder:
+        _compile(program, Path(folder) / output.name, about).replace(part)
         data = part.read_bytes()
-        about = metadata.describe(
-            model,
-            target="package",
-            library="aotinductor",
-            version=torch.__version__,
-            targets=[device],
-            precision="fp32",
-            stages=getattr(network, "stages", None),
-            layout="float32 [batch, 3, height, width] in [0, 1]",
-            size=list(size),
-            batch=batch,
-        )
         write(sidecar.sidecar_of(output), sidecar.complete(about, data))
     notes = [f"for {device}, libtorch {torch.__version__}, pictures of {size[0]}x{size[1]}, batch {batch}"]
     details = json.loads(sidecar.sidecar_of(output).read_text())
     return Outcome([output, sidecar.sidecar_of(output)], notes, details, verify=output)
+
+
+def _compile(program: Any, path: Path, about: dict[str, Any]) -> Path:
+    """`path` has the name that the package is to have: Inductor writes it into the archive."""
+    import torch._inductor
+
+    inside = {"aot_inductor.metadata": _for_programs(about)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own, about PyTorch
+        return Path(torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=inside))
+
+
+def _for_programs(about: dict[str, Any]) -> dict[str, str]:
+    """What a C++ program needs to know, for AOTIModelPackageLoader.get_metadata: no JSON to read there."""
+    height, width = about["size"]
+    version = about["version"].partition("+")[0]  # as TORCH_VERSION has it
+    said = {"model": about["model"], "height": height, "width": width, "batch": about["batch"], "libtorch": version}
+    return {f"unrain_{name}": str(value) for name, value in said.items()}
 
 
 def verify_package(path: Path, model: nn.Module | None, pictures: Sequence[np.ndarray]) -> Fidelity:

@@ -8,6 +8,7 @@ import torch
 import unrain
 from unrain.engine.runtime import graph as graph_module
 from unrain.export.pictures import batches
+from unrain.export.targets import Options, Outcome, export
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,3 +55,22 @@ def network():
 def pictures():
     """Rainy pictures as the networks take them, float32 [1, 3, 64, 64]."""
     return batches(None, 64)
+
+
+@pytest.fixture(scope="session")
+def packaged(network, tmp_path_factory):
+    """`packaged(name, stages)`: what exporting the package of a network for 64 x 96 gave; compiling takes long."""
+    known: dict[tuple[str, int | None], Outcome] = {}
+
+    def get(name, stages):
+        if (name, stages) not in known:
+            path = tmp_path_factory.mktemp("package") / f"{name}.pt2"
+            known[name, stages] = export(network(name), "package", path, Options("fp32", stages, (64, 96)))
+        return known[name, stages]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def srn_package(packaged):
+    return packaged("srn", 1).files[0]

@@ -13,19 +13,19 @@ NETWORKS = [("srn", 1), *(pytest.param(case, marks=pytest.mark.slow) for case in
 
 
 @pytest.fixture(scope="module", params=NETWORKS, ids=lambda case: case[0])
-def made(request, network, tmp_path_factory):
+def made(request, network, packaged):
     name, stages = request.param
-    path = tmp_path_factory.mktemp("package") / f"{name}.pt2"
-    return network(name), stages, path, export(network(name), "package", path, Options("fp32", stages, (40, 56)))
+    outcome = packaged(name, stages)
+    return network(name), stages, outcome.files[0], outcome
 
 
 def test_a_package_computes_what_pytorch_does(made, pictures):
     model, stages, path, outcome = made
-    assert outcome.verify == path and outcome.details["size"] == [40, 56] and outcome.details["targets"] == ["cpu"]
+    assert outcome.verify == path and outcome.details["size"] == [64, 96] and outcome.details["targets"] == ["cpu"]
     assert sorted(each.name for each in path.parent.iterdir()) == sorted(each.name for each in outcome.files)
     fidelity = verify(path, model, pictures)
     assert fidelity.passed and fidelity.largest_code <= 1, str(fidelity)
-    x = torch.rand(1, 3, 40, 56)
+    x = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
         expected = model(x) if stages is None else model(x, T=stages)
     torch.testing.assert_close(package.load(path)(x), expected, rtol=1e-4, atol=1e-5)
