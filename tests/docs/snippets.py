@@ -4,6 +4,8 @@ A page may say what its snippets need, where a reader does not see it:
 
     <!-- before: x = torch.rand(1, 3, 32, 48) -->     Python that is run before the next block
     <!-- not run: it would train for hours -->        the next block is only read, and this is why
+    <!-- new: kernels/x/reference.py -->              the next block is a whole file, see test_how_to.py
+    <!-- insert: kernels/registry.py | "ssim", -->    the next block goes before the line with that text
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PIECE = re.compile(
-    r"^<!-- (?P<kind>before|not run): (?P<note>.*?) -->$|^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S
+    r"^<!-- (?P<kind>before|not run|new|insert): (?P<note>.*?) -->$|^```(?P<language>\w*)\n(?P<code>.*?)^```$",
+    re.M | re.S,
 )
 
 
@@ -35,6 +38,8 @@ def snippets(page: Path) -> Iterator[Snippet]:
             before += piece["note"] + "\n"
         elif piece["kind"] == "not run":
             not_run = piece["note"]
+        elif piece["kind"]:
+            not_run = f"{piece['kind']}: {piece['note']}"
         else:
             line = text.count("\n", 0, piece.start()) + 2
             yield Snippet(piece["language"], piece["code"], line, before, not_run)
