@@ -1,4 +1,5 @@
 #include "network.h"
+#include "integrity.h"
 
 #include <ATen/Context.h>
 #include <ATen/Functions.h>
@@ -14,7 +15,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <fstream>
 #include <stdexcept>
 #include <vector>
 
@@ -68,7 +68,7 @@ std::string first_line(const std::string& text) { return text.substr(0, text.fin
 }  // namespace
 
 Network::Network(const std::string& package, int threads) : threads_(threads) {
-    if (!std::ifstream(package).good()) throw std::runtime_error(package + " cannot be read");
+    require_intact(package);
     Metadata metadata;
     try {
         // Read before any of its code is loaded.

@@ -14,6 +14,7 @@ from torch import nn
 
 import unrain
 from unrain.engine.images import read_image
+from unrain.engine.runtime import sidecar
 from unrain.export.pictures import bundled
 from unrain.export.targets import Options, export
 
@@ -199,11 +200,16 @@ def test_a_deadline_that_cannot_be_met_blocks_nothing(wiper, srn_package, rainy)
 
 def test_what_is_wrong_is_one_line(wiper, srn_package, rainy, tmp_path):
     whole = srn_package.read_bytes()
-    (tmp_path / "short.pt2").write_bytes(whole[: len(whole) // 2])
     edited = bytearray(whole)
     edited[len(edited) // 2] ^= 1
-    (tmp_path / "edited.pt2").write_bytes(edited)
-    (tmp_path / "none.pt2").write_bytes(b"")
+    vouched = sidecar.sidecar_of(srn_package).read_bytes()
+    for name, data in {"short": whole[: len(whole) // 2], "edited": edited, "none": b"", "alone": whole}.items():
+        (tmp_path / f"{name}.pt2").write_bytes(data)
+        if name != "alone":
+            (tmp_path / f"{name}.pt2.json").write_bytes(vouched)
+    # Vouched for, and still no package.
+    (tmp_path / "text.pt2").write_text("no package")
+    (tmp_path / "text.pt2.json").write_text(sidecar.complete({}, b"no package"))
     (tmp_path / "small.ppm").write_bytes(ppm(rainy[:, :80]))
     (tmp_path / "cut.ppm").write_bytes(ppm(rainy)[:-1])
     (tmp_path / "deep.ppm").write_bytes(b"P6 96 64 65535\n" + bytes(100))
@@ -215,9 +221,11 @@ def test_what_is_wrong_is_one_line(wiper, srn_package, rainy, tmp_path):
         "--deadline-ms must be a number from 0 to": [srn_package, "--deadline-ms", "soon"],
         "needs both -i and -o": [srn_package, "-i", tmp_path / "small.ppm"],
         "nothing.pt2 cannot be read": ["nothing.pt2", "-i", tmp_path / "small.ppm", "-o", out],
-        "short.pt2 is no package, or only a part of one": [tmp_path / "short.pt2"],
-        "none.pt2 is no package, or only a part of one": [tmp_path / "none.pt2"],
-        "edited.pt2": [tmp_path / "edited.pt2"],
+        "short.pt2 is not the file that its sidecar describes (SHA-256)": [tmp_path / "short.pt2"],
+        "none.pt2 is not the file that its sidecar describes (SHA-256)": [tmp_path / "none.pt2"],
+        "edited.pt2 is not the file that its sidecar describes (SHA-256)": [tmp_path / "edited.pt2"],
+        "alone.pt2.json cannot be read": [tmp_path / "alone.pt2"],
+        "text.pt2 is no package, or only a part of one": [tmp_path / "text.pt2"],
         "small.ppm is 64x80, the package takes 64x96": [srn_package, "-i", tmp_path / "small.ppm", "-o", out],
         "cut.ppm ends too early": [srn_package, "-i", tmp_path / "cut.ppm", "-o", out],
         "deep.ppm is no PPM with 8 bits a colour": [srn_package, "-i", tmp_path / "deep.ppm", "-o", out],

@@ -1,14 +1,18 @@
 """The inference server's folder: what its configuration says is the published schema's, and the graph's."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from google.protobuf import text_format
 
 from unrain.engine.errors import UnrainError
 from unrain.export.files import read_onnx
 from unrain.export.onnx_run import session
 from unrain.export.server import check, export_server
-from unrain.export.server_schema import parse
+from unrain.export.server_schema import MESSAGES, parse
 from unrain.export.verify import verify
 
 SIZE = (40, 56)
@@ -130,3 +134,28 @@ def test_what_the_server_cannot_do_is_said(model, tmp_path, options, message):
     with pytest.raises(UnrainError, match=message):
         export_server(model, tmp_path, **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_schema_is_the_published_one(stateful):
+    """Field by field against the message classes that NVIDIA's own client brings along (package tritonclient)."""
+    client = importlib.util.find_spec("tritonclient")
+    if client is None:
+        pytest.skip("needs the package tritonclient: pip install --no-deps tritonclient")
+    path = Path(client.submodule_search_locations[0]) / "grpc" / "model_config_pb2.py"
+    spec = importlib.util.spec_from_file_location("published_model_config", path)
+    published = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(published)  # by its path: importing the package would ask for gRPC
+    said, text = config(stateful)
+    todo, seen = [(said.DESCRIPTOR, published.ModelConfig.DESCRIPTOR)], set()
+    while todo:
+        ours, theirs = todo.pop()
+        seen.add(ours.full_name)
+        for field in ours.fields:
+            other = theirs.fields_by_name[field.name]
+            assert (field.number, field.type, field.is_repeated) == (other.number, other.type, other.is_repeated)
+            if field.message_type is not None:
+                todo.append((field.message_type, other.message_type))
+            for value in field.enum_type.values if field.enum_type is not None else ():
+                assert other.enum_type.values_by_name[value.name].number == value.number
+    assert {name.rpartition(".")[2] for name in seen} == set(MESSAGES)
+    assert text_format.Parse(text, published.ModelConfig()).sequence_batching.WhichOneof("strategy_choice") == "oldest"
