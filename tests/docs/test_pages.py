@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KEPT = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 FLOORS = ("unrain", "export", "engine", "kernels", "csrc", "benchmarks", "tests", "docs", "examples")
 PAGES = [ROOT / name for name in KEPT] + [page for floor in FLOORS for page in sorted((ROOT / floor).rglob("*.md"))]
+FOLDERS = "|".join(FLOORS)
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.M | re.S)
 
 
@@ -59,7 +60,7 @@ def test_files_that_are_named_are_there(page):
     """`engine/models/catalog.py` in a text is that file, unless the page is about making it."""
     text = page.read_text(encoding="utf-8")
     made = set(re.findall(r"<!-- new: (\S+) -->", text))
-    for name in re.findall(r"`((?:%s)/[\w./*-]+)`" % "|".join(FLOORS), text):
+    for name in re.findall(rf"`((?:{FOLDERS})/[\w./*-]+)`", text):
         assert list(ROOT.glob(name.rstrip("/"))) or name in made or "soft_threshold" in name, f"{name} is not there"
 
 
