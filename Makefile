@@ -72,7 +72,7 @@ gpu-install:
 	UNRAIN_CUDA_ARCHS=$$archs $(GPU_PY) -m pip install --no-deps --no-build-isolation -q -e .
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .benchmarks .hypothesis demo-out
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .benchmarks demo-out
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 distclean: clean
