@@ -28,7 +28,7 @@ def onnx_by_torch(model, path):
     torch.onnx.export(model, (x,), str(path), dynamo=True, dynamic_shapes=dynamic, verbose=False)
 
 
-EXPORTS = {"unrain": onnx_ours, "torch.onnx.export alone": onnx_by_torch}
+EXPORTS = {"unrain": onnx_ours, "torch.onnx.export": onnx_by_torch}
 BACKENDS = ("eager", "fused", "onnxruntime", "openvino")
 
 

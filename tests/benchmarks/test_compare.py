@@ -1,0 +1,135 @@
+"""Two results of one machine: noise is no regression, a fifth more time is."""
+
+import json
+import random
+import time
+from copy import deepcopy
+
+import pytest
+import torch
+from case import Case, race
+
+from unrain import kernels
+from unrain.engine.benchmark import results
+from unrain.engine.benchmark.compare import compare
+from unrain.engine.benchmark.limits import Limits
+from unrain.engine.cli.main import main
+from unrain.engine.errors import UnrainError
+
+LIMITS = Limits(1e10, {"fp32": 1e11})
+CASES = {"gates": 4.0, "pyramid": 1.5, "ssim": 12.0}
+
+
+def document(rows):
+    return {"format": 1, "suite": "kernels", "facts": {"machine": "here"}, "rows": rows}
+
+
+def run(seed, slower=None, machine=1.0, noise=0.03):
+    """Fifteen rounds of each, with noise that only ever adds, as a machine's does."""
+    random.seed(seed)
+    rows = []
+    for case, base in CASES.items():
+        for contender, factor in (("unrain", 1.0), ("eager", 3.0), ("torch.compile", 1.6)):
+            planted = 1.2 if (case, contender) == slower else 1.0
+            usual = base * factor * planted * machine
+            samples = [usual * (1 + abs(random.gauss(0, noise))) for _ in range(15)]
+            rows.append(results.row(case, contender, samples, LIMITS, ours=contender == "unrain"))
+    return document(rows)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_noise_is_no_regression(seed):
+    assert not [each for each in compare(run(seed), run(seed + 100)) if each.regression]
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("case", CASES)
+def test_a_fifth_more_time_is_flagged_and_nothing_else(seed, case):
+    found = [each for each in compare(run(seed), run(seed + 100, slower=(case, "unrain"))) if each.regression]
+    assert [(each.case, each.verdict) for each in found] == [(case, "slower")]
+
+
+def test_a_machine_that_is_slower_as_a_whole_is_no_regression():
+    found = compare(run(1), run(2, machine=1.4))
+    assert {each.verdict for each in found} == {"machine"}
+
+
+def test_a_rival_that_became_slower_is_not_ours():
+    assert not [each for each in compare(run(1), run(2, slower=("ssim", "eager"))) if each.regression]
+
+
+def test_what_became_wrong_or_is_gone_is_a_regression():
+    after = run(2)
+    for row in after["rows"]:
+        if row["contender"] == "unrain" and row["case"] == "gates":
+            row.update(median_ms=None, reason="wrong: off by one")
+    after["rows"] = [row for row in after["rows"] if (row["case"], row["contender"]) != ("ssim", "unrain")]
+    verdicts = {each.case: each.verdict for each in compare(run(1), after)}
+    assert verdicts == {"gates": "wrong", "pyramid": "same", "ssim": "gone"}
+
+
+def test_results_of_two_machines_are_not_compared():
+    other = run(2)
+    other["facts"]["machine"] = "elsewhere"
+    with pytest.raises(UnrainError, match="two machines"):
+        compare(run(1), other)
+
+
+def test_the_command_says_what_regressed(tmp_path, capfd):
+    files = [tmp_path / name for name in ("before.json", "after.json", "slow.json")]
+    for path, made in zip(files, (run(1), run(2), run(3, slower=("gates", "unrain"))), strict=True):
+        path.write_text(json.dumps(made))
+    assert main(["bench", "--compare", str(files[0]), str(files[1])]) == 0
+    assert "0 of 3 rows regressed" in capfd.readouterr().err
+    assert main(["bench", "--compare", str(files[0]), str(files[2]), "--json"]) == 1
+    changes = json.loads(capfd.readouterr().out)
+    assert [each["case"] for each in changes if each["regression"]] == ["gates"]
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"rows": []}', '{"format": 9, "rows": []}', '{"format": 1, "rows": [{}]}'])
+def test_a_file_that_holds_no_results_is_one_line(tmp_path, capfd, text):
+    (tmp_path / "odd.json").write_text(text)
+    assert main(["bench", "--compare", str(tmp_path / "odd.json"), str(tmp_path / "odd.json")]) == 1
+    assert len(capfd.readouterr().err.strip().splitlines()) == 1
+
+
+def measured(extra: bool):
+    """A real run of an op and a rival, by the processor's time, which other work on the machine hardly touches."""
+    x = torch.rand(2, 3, 192, 192)
+    part = x[:, :, :39].contiguous()  # a fifth
+
+    def ours():
+        y = kernels.gaussian_pyramid(x, levels=2, kernel="binomial")
+        if extra:
+            kernels.gaussian_pyramid(part, levels=2, kernel="binomial")
+        return tuple(y)
+
+    def rival():
+        with kernels.use("reference"):
+            return tuple(kernels.gaussian_pyramid(x, levels=2, kernel="binomial"))
+
+    def processor_time(function):
+        begin = time.process_time()
+        for _ in range(8):
+            function()
+        return (time.process_time() - begin) * 1e3
+
+    def exact():
+        return tuple(kernels.gaussian_pyramid(x.double(), levels=2, kernel="binomial"))
+
+    case = Case("pyramid", {"unrain": ours, "rival": rival}, exact, 1, rounds=25)
+    found = race(case, list(case.contenders), clock=processor_time)
+    assert not any(each.wrong for each in found.values()), found
+    rows = [results.row("pyramid", name, each.samples, LIMITS, ours=name == "unrain") for name, each in found.items()]
+    return document(rows)
+
+
+def test_two_real_runs_agree_and_a_planted_fifth_is_flagged():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        first, second, slow = measured(False), measured(False), measured(True)
+    finally:
+        torch.set_num_threads(before)
+    assert [each.verdict for each in compare(first, second)] == ["same"]
+    assert [each.verdict for each in compare(first, deepcopy(slow))] == ["slower"]

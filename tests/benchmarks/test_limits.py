@@ -1,0 +1,73 @@
+"""What is counted from shapes, and the charts it ends in."""
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from unrain.engine.benchmark import chart, limits
+from unrain.engine.benchmark.roofline import roofline
+from unrain.engine.errors import UnrainError
+
+
+def test_operations_and_bytes_of_a_convolution_are_counted_from_its_shape():
+    model = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+    assert limits.operations(model, 10, 12) == 2 * 9 * 3 * 8 * 10 * 12
+    assert limits.layer_traffic(model, 10, 12) == 4 * (3 * 120 + 9 * 3 * 8 + 8 * 120)
+    assert limits.layer_traffic(model, 10, 12, "bf16") == 2 * (3 * 120 + 9 * 3 * 8 + 8 * 120)
+    assert limits.traffic(model, 10, 12) == 2 * 3 * 120 * 4 + 9 * 3 * 8 * 4
+    assert next(model.parameters()).device == torch.device("cpu"), "the network is left as it was"
+
+
+def test_the_limit_is_whichever_takes_longer():
+    machine = limits.Limits(1e9, {"fp32": 1e10, "bf16": 2e10})
+    assert machine.milliseconds(1e7, 1e3) == pytest.approx(1.0)
+    assert machine.milliseconds(1e7, 1e3, "bf16") == pytest.approx(0.5)
+    assert machine.milliseconds(1e3, 1e6) == pytest.approx(1.0)
+    assert (machine.bound(1e7, 1e3), machine.bound(1e3, 1e6)) == ("arithmetic", "memory")
+
+
+def document():
+    rows = [
+        {"case": "gates x", "contender": "unrain", "ours": True, "median_ms": 1.0, "traffic": 1e7, "operations": 1e6},
+        {"case": "gates x", "contender": "eager", "ours": False, "median_ms": 3.0, "traffic": 1e7, "operations": 1e6},
+        {"case": "gates x", "contender": "odd", "ours": False, "median_ms": None, "traffic": 1e7, "operations": 1e6},
+    ]
+    machine = {"copy_bytes_per_second": 2e10, "operations_per_second": {"fp32": 1e11}}
+    return {"suite": "kernels", "facts": {"cpu": "Test & Co"}, "limits": machine, "rows": rows}
+
+
+def test_the_roofline_shows_roofs_and_dots():
+    drawn = roofline(document())
+    names = {each.name: each.points for each in drawn.series}
+    assert names["unrain"] == [(0.1, 1e9)] and len(names["others"]) == 1
+    assert (5.0, 1e11) in names["limit, fp32"]  # where memory and arithmetic take as long
+    text = chart.svg(drawn)
+    assert text == chart.svg(roofline(document())) and "Test &amp; Co" in text and text.endswith("</svg>\n")
+
+
+def test_a_chart_is_saved_as_its_name_says(tmp_path):
+    for name in ("a.svg", "a.png"):
+        chart.save(roofline(document()), tmp_path / name)
+    picture = Image.open(tmp_path / "a.png")
+    assert picture.size == (chart.WIDTH, chart.HEIGHT) and len(picture.convert("RGB").getcolors(1 << 20)) > 5
+    with pytest.raises(UnrainError, match=r"\.svg or \.png"):
+        chart.save(roofline(document()), tmp_path / "a.gif")
+
+
+def test_nothing_to_draw_is_an_error():
+    empty = document()
+    empty["rows"] = empty["rows"][2:]
+    with pytest.raises(UnrainError, match="no timed row"):
+        roofline(empty)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"), [([3, 7.5], [0, 1, 2, 3, 4, 5, 6, 7, 8]), ([1, 60], [0, 10, 20, 30, 40, 50, 60])]
+)
+def test_ticks_are_round_and_reach_around_the_values(values, expected):
+    assert chart.ticks(values, logarithmic=False) == pytest.approx(expected)
+
+
+def test_logarithmic_ticks_are_powers_of_ten():
+    assert chart.ticks([2, 700], logarithmic=True) == [1, 10, 100, 1000]
