@@ -13,7 +13,7 @@ from ..images import MAX_PIXELS, make_folder, read_picture, write_image, write_p
 from .console import complain, print_json, progress_bar
 from .plan import Job, holds_pictures, plan
 from .run_video import VideoJob, VideoOptions, clips_in, is_video, plan_videos, run_video
-from .wiper import DEFAULT_MODEL, frame_function, load_model, memory_error, pick_device
+from .wiper import DEFAULT_MODEL, byte_count, frame_function, load_model, memory_error, pick_device, tile_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +66,13 @@ def command(
     backend: Annotated[str, typer.Option("--backend", help="auto, eager, ...: see `unrain info`.")] = "auto",
     precision: Annotated[str, typer.Option("--precision", help="auto, fp32, bf16, fp16 or int8.")] = "auto",
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; by default all.")] = None,
+    tile: Annotated[
+        str, typer.Option("-t", "--tile", help="Pixels a side that are computed at once; auto, or none for never.")
+    ] = "auto",
+    max_memory: Annotated[
+        str | None,
+        typer.Option("--max-memory", help="What a picture may take beside the weights: 800M, 2G; 1G by default."),
+    ] = None,
     recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Also the folders inside a folder.")] = False,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also write NAME-compare: before and after, side by side.")
@@ -125,6 +132,7 @@ def command(
         raise UnrainError("--gpu and --device say the same thing; give one of them")
     if output == "-" and as_json:
         raise UnrainError("stdout carries the frames; leave --json out, or name a file with -o")
+    limits = {"tile": tile_size(tile), "max_memory": None if max_memory is None else byte_count(max_memory)}
     pictures, videos = _sort(inputs, recursive)
     jobs: list[Job] = []
     if pictures:
@@ -174,6 +182,7 @@ def command(
             backend,
             precision,
             0.0 if len(waiting) < _MANY and not waiting_videos else None,
+            limits,
         )
         answer.update(details)
         if waiting:
@@ -227,12 +236,13 @@ def _prepare(
     backend: str,
     precision: str,
     trial_seconds: float | None,
+    limits: dict[str, Any],
 ) -> tuple["Engine", dict[str, Any]]:
     from ..runtime import Engine
 
     place = pick_device(device)
     model: Any = load_model(name, weights, stages)
-    engine = Engine(model, backend, precision, place, threads, trial_seconds=trial_seconds)
+    engine = Engine(model, backend, precision, place, threads, trial_seconds=trial_seconds, **limits)
     details = {"model": model.name, "stages": getattr(model, "stages", None), "device": str(place)}
     return engine, details
 

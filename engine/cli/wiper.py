@@ -42,6 +42,28 @@ def pick_device(wanted: str) -> "torch.device":
     return device
 
 
+def tile_size(text: str) -> int | str | None:
+    """What `--tile` says: "auto", None for "none", or pixels a side."""
+    if text in ("auto", "none"):
+        return "auto" if text == "auto" else None
+    if not text.isdecimal():
+        raise UnrainError(f"--tile takes a number of pixels, auto or none; got {text!r}")
+    return int(text)
+
+
+def byte_count(text: str) -> int:
+    """800M, 1.5G or plain bytes; the units are powers of 1024."""
+    units = {"K": 10, "M": 20, "G": 30}
+    number, shift = (text[:-1], units[text[-1].upper()]) if text[-1:].upper() in units else (text, 0)
+    try:
+        count = float(number) * 2**shift
+    except ValueError:
+        count = 0.0
+    if not 0 < count < 2**63:
+        raise UnrainError(f"--max-memory takes a size such as 800M or 2G; got {text!r}")
+    return int(count)
+
+
 def frame_function(engine: "Engine") -> "Callable[[np.ndarray], np.ndarray]":
     """uint8 RGB [H, W, 3] -> the same without rain; a result that is no picture is an error, not a black frame."""
     import torch

@@ -50,7 +50,11 @@ def _reflected(side: int, padded: int, device: torch.device) -> Tensor:
 
 
 def _mirrored_twice(side: int, padded: int, x: Tensor) -> Tensor:
-    """`_reflected` for sides of at least 8 and multiples of up to 16, in operations every graph format has."""
+    """`_reflected` for sides of at least 8 and multiples of up to 16, in operations every graph format has.
+
+    OpenVINO (2026.4) takes the absolute value of a whole number for the number itself, so there is none here.
+    """
     last = side - 1
-    ramp = torch.arange(padded, device=x.device)
-    return (last - (ramp - last).abs()).abs()
+    beyond = torch.arange(padded, device=x.device) - last
+    index = last - torch.maximum(beyond, -beyond)
+    return torch.maximum(index, -index)

@@ -11,6 +11,7 @@ from .backends import BACKENDS, PRECISIONS, backend
 
 # What a trial meets first is what it falls back to when its time is up: no build, then a short one, then a long one.
 TRIAL_ORDER = ("fused", "eager", "tensorrt", "tensorrt-rtx", "openvino", "onnxruntime", "compile")
+UNBUILT = ("fused", "eager")  # what runs at once: nothing is translated or compiled
 
 
 class Candidate(NamedTuple):

@@ -52,8 +52,8 @@ class Engine:
     max_memory   bytes for one run beside the weights and the picture itself, 1 GiB if left out
     stages       how often a recurrent network runs, None for its own number
     calibration  folder of rainy pictures that int8 learns its ranges from, None for bundled ones
-    trial_seconds  about how long that trial may take, 30 if left out (or UNRAIN_TRIAL_SECONDS); at 0 nothing is timed
-                 and a stored result or the fused float32 path is taken, which suits a handful of pictures
+    trial_seconds  about how long that trial may take, 30 if left out (or UNRAIN_TRIAL_SECONDS); at 0 nothing is timed,
+                 and a stored result is taken or what needs no build, which suits a handful of pictures
 
     "auto" is decided with the first picture of a size class, by a short trial that is kept on disk (UNRAIN_CACHE).
     """

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from . import cache
 from .backends import Runner
-from .candidates import TRIAL_ORDER, Candidate
+from .candidates import TRIAL_ORDER, UNBUILT, Candidate
 
-SECONDS = 30.0  # UNRAIN_TRIAL_SECONDS; at 0 nothing is timed and fp32 taken: less precision has to prove faster
+SECONDS = 30.0  # UNRAIN_TRIAL_SECONDS; at 0 nothing is timed, and what needs no build is taken
 ROUNDS = 5
 _HOPELESS = 2.0  # times the best: one run is enough to know
 _PACKAGES = ("torch", "openvino", "nncf", "onnxruntime", "triton", "tensorrt", "tensorrt_rtx")
@@ -129,8 +129,10 @@ def timed(runner: Runner, picture: Tensor) -> float:
 def _first_try(each: Candidate, timed: bool, wanted: str) -> tuple[int, ...]:
     """Quick to build before slow to build; then, where there is time, the fast precisions before fp32."""
     backend, exact = TRIAL_ORDER.index(each.backend), each.precision == "fp32"
-    # int8 is slow to build, and asked for by name: it must not be what the time is up for.
-    return (each.precision != "int8", backend, exact) if timed else (each.precision != wanted, not exact, backend)
+    if timed:
+        # int8 is slow to build, and asked for by name: it must not be what the time is up for.
+        return (each.precision != "int8", backend, exact)
+    return (each.backend not in UNBUILT, each.precision != wanted, not exact, backend)
 
 
 def _device_name(device: torch.device) -> str:

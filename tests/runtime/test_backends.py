@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 QUICK = {
     *(("fused", name) for name in ("srn", "srn-gru", "srn-x", "brn", "brn-gru", "crn")),
     *(("eager", name) for name in ("srn", "stagewise", "timelapse")),
-    *(("openvino", name) for name in ("srn",)),
+    *(("openvino", name) for name in ("srn", "timelapse")),  # a picture that is padded is told by its edges
     *(("onnxruntime", name) for name in ("srn",)),
 }
 FAMILIES = ("srn", "srn-direct", "srn-gru", "srn-x", "brn", "brn-gru", "crn", "brn-r2x", "brn-x2r", "stagewise")

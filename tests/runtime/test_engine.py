@@ -231,3 +231,13 @@ def test_decibels():
     broken = x.clone()
     broken[0, 0, 0, 0] = torch.nan
     assert decibels(broken, x) == 0 and decibels(broken, broken) == float("inf")
+
+
+def test_without_a_trial_what_needs_no_build_is_taken(monkeypatch):
+    monkeypatch.setattr(selection.Selection, "_untimed", lambda self: "bf16")
+    engine = Engine("srn", device="cpu", trial_seconds=0)
+    engine(sample(32, 32))
+    assert (engine.explain()["backend"], engine.explain()["precision"]) == ("fused", "bf16")
+    engine = Engine(unrain.build("timelapse").eval(), device="cpu", trial_seconds=0)
+    engine(sample(32, 32))
+    assert engine.explain()["backend"] == "eager"

@@ -15,6 +15,7 @@ from . import Runner, Step
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_SPARE = 8  # what PyTorch allows anything
 
 
 def available(device: torch.device) -> str | None:
@@ -50,9 +51,15 @@ class Compiled(Runner):
         own: Any = deepcopy(model).to(device, self.dtype).eval().requires_grad_(False)
         self.model = own.to(memory_format=torch.channels_last)
         self.recurrent = getattr(model, "stages", None) is not None
+        # Stages with weights of their own are as many programs; each may be compiled again for a second size.
+        self.programs = 2 * getattr(model, "stages", 1) + _SPARE
         # Frozen weights are packed once, at compile time.
         options: dict[str, Any] = {"freezing": True} if device.type == "cpu" else {}
-        self.stage = torch.compile(self.model.stage if self.recurrent else self.model, options=options)
+        self._compiled = torch.compile(self.model.stage if self.recurrent else self.model, options=options)
+
+    def stage(self, *inputs: Any) -> Any:
+        with torch._dynamo.config.patch(recompile_limit=self.programs):
+            return self._compiled(*inputs)
 
     def _prepared(self, picture: Tensor) -> Tensor:
         return picture.to(self.dtype).contiguous(memory_format=torch.channels_last)
