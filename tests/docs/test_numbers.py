@@ -1,6 +1,8 @@
 """Numbers that pages state and nothing else checks: the arithmetic in docs/deployment.md, counts in docs/models."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,8 @@ def test_parameter_counts_of_the_pages_are_those_of_the_catalog():
             assert f"{entry.parameters:,} parameters" in (DOCS / "models" / "stagewise.md").read_text()
         else:
             assert f" {entry.parameters:,} " in rows[name], name
+
+
+def test_the_table_of_quality_is_that_of_the_weights_cards():
+    command = [sys.executable, str(DOCS / "figures" / "quality.py"), "--check"]
+    assert subprocess.run(command).returncode == 0, "the README is not up to date: python docs/figures/quality.py"
