@@ -34,9 +34,9 @@ class CleanSource:
     """
 
     pictures: Pictures
-    dry: float = 0.3
+    dry: float = 0.2
     clutter: float = 0.2
-    choices: int = 4
+    choices: int = 3
 
     def example(self, rng: np.random.Generator, patch: int) -> tuple[Tensor, Tensor]:
         parameters, seed = sample_parameters(rng), int(rng.integers(2**31))

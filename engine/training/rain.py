@@ -43,8 +43,10 @@ def sample_parameters(rng: np.random.Generator, severity: float | None = None) -
         "exposure_ms": float(np.exp(rng.uniform(np.log(8.0), np.log(33.0)))),
         "focus": float(rng.uniform(3, 12)),
     }
-    layers = tuple(_sample_layer(rng, light * float(share), wind, severity, shared) for share in shares)
-    return RainParameters(layers, _sample_camera(rng, severity))
+    layers = [_sample_layer(rng, light * float(share), wind, severity, shared) for share in shares]
+    if rng.random() < 0.5:
+        layers = [_fine(layer, rng) for layer in layers]
+    return RainParameters(tuple(layers), _sample_camera(rng, severity))
 
 
 def _sample_layer(
@@ -66,6 +68,24 @@ def _sample_layer(
         oscillation=float(rng.exponential(0.4)),
         gusts=float(rng.uniform(0.0, 0.6)),
         **shared,
+    )
+
+
+def _fine(layer: RainLayer, rng: np.random.Generator) -> RainLayer:
+    """The same rain farther away and in focus: hair-thin parallel streaks, a few much brighter than the rest."""
+    near = float(rng.uniform(1.5, 4.0))
+    return replace(
+        layer,
+        drop_mm=float(rng.uniform(1.5, 3.5)),
+        angle_spread=float(rng.exponential(0.5)),
+        exposure_ms=float(np.exp(rng.uniform(np.log(10.0), np.log(40.0)))),
+        near=near,
+        far=near * float(rng.uniform(1.5, 4.0)),
+        aperture=float(rng.exponential(0.2)),
+        lens=float(rng.uniform(0.25, 0.55)),
+        brightness=float(rng.uniform(0.3, 0.8)),
+        brightness_spread=float(rng.uniform(0.4, 0.8)),
+        oscillation=float(rng.exponential(0.2)),
     )
 
 

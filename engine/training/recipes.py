@@ -84,7 +84,7 @@ PAPER = {
 }
 
 # For hours on a processor or minutes on a GPU: small patches, few stages at first, an average of the weights.
-_SHORT = Recipe("l1-ssim", 24_000, 4, 64, 1e-3, Schedule(), log=0.04, clip=1.0, ema=0.999)
+_SHORT = Recipe("l1-ssim", 24_000, 4, 64, 1e-3, Schedule(), log=0.01, clip=1.0, ema=0.999)
 SHORT = {
     "srn_brn.SRN": Recipe(**{**_SHORT.__dict__, "stages": ((0, 2), (1_500, 3), (5_000, 4)), "deep": 0.3}),
     "srn_brn.BRN": Recipe(**{**_SHORT.__dict__, "stages": ((0, 2), (1_500, 3), (5_000, 4)), "deep": 0.3}),
