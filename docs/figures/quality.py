@@ -38,7 +38,7 @@ def table() -> str:
 
 
 def measured(card: str) -> list[tuple[str, str, str]]:
-    """(pictures, Y-PSNR before, after) of the rows of the card's tables that are shown; before is empty for dry ones."""
+    """(pictures, Y-PSNR before, after) of the rows of the card's tables that are shown; before is empty where dry."""
     found = []
     for line in card.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
