@@ -18,7 +18,7 @@ GPU_PY := $(PYTHON)
 GPU_NEEDS := gpu-install
 endif
 
-.PHONY: help demo test test-all lint docs bench gpu gpu-install clean distclean
+.PHONY: help demo test test-all lint docs bench performance gpu gpu-install clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo "make lint      ruff, mypy, clang-format"
 	@echo "make docs      the documentation as pages with a search, into build/docs"
 	@echo "make bench     the benchmarks that run on a CPU"
+	@echo "make performance  docs/performance.md from the committed results"
 	@echo "make gpu       GPU tests and benchmarks; PYTHON=python3 make gpu takes an interpreter that has torch"
 	@echo "make clean     remove what was built; make distclean removes .venv too"
 
@@ -42,6 +43,11 @@ test-all: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(PY) -m pytest benchmarks --benchmark-only -m "not gpu" $(PYTEST_FLAGS)
+
+# docs/performance.md, its plots and the README's speed rows, from benchmarks/results; `make bench` with
+# PYTEST_FLAGS=--results, and `unrain bench NAME -o benchmarks/results/MACHINE/bench-NAME-256x256.json`, make those.
+performance: $(VENV)/.installed-dev
+	$(PY) benchmarks/report.py
 
 # mypy reads packages by their folders, and ours are mapped: links show it the installed names.
 lint: $(VENV)/.installed-dev
