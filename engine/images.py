@@ -237,6 +237,13 @@ def make_folder(folder: Path) -> None:
         raise UnrainError(f"{folder} cannot be written to: {_reason(error)}") from None
 
 
+def check_writable(file: Path) -> None:
+    """Find out now rather than after the work whether this file can be written; its folder is made."""
+    if file.is_dir():
+        raise UnrainError(f"{file} is a folder; a file's name is needed")
+    make_folder(file.parent)
+
+
 @contextmanager
 def _replacing(path: Path) -> "Iterator[Any]":
     """A new file beside `path` that takes its name at the end, and is gone if anything goes wrong before."""

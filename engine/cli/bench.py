@@ -31,7 +31,7 @@ def command(
         list[str] | None, typer.Option("--precision", "-p", help="Only this precision (again for more of them).")
     ] = None,
     rounds: Annotated[int, typer.Option("--rounds", min=3, max=1000, help="Timed runs of each.")] = 9,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads of each.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads of each.")] = None,
     device: Annotated[
         str, typer.Option("--device", help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")
     ] = "auto",

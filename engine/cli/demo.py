@@ -17,7 +17,9 @@ def command(
     ] = DEFAULT_MODEL,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8765,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; by default all.")] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads; by default all.")
+    ] = None,
     max_upload: Annotated[int, typer.Option("--max-upload", min=1, help="Megabytes of one file.")] = 50,
     max_pixels: Annotated[
         int, typer.Option("--max-pixels", min=64, help="Refuse pictures, and clips with frames, of more pixels.")

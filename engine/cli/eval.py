@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ..errors import UnrainError
+from ..images import check_writable
 from .console import print_json, print_table, progress_bar
 from .wiper import load_model, pick_device
 
@@ -44,7 +45,9 @@ def command(
     ] = False,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many pairs.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; by default all.")] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads; by default all.")
+    ] = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Also write every picture's numbers to this file.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Also write a page with sliders over the worst.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
@@ -60,6 +63,9 @@ def command(
             raise UnrainError(f"{model} is the rainy picture itself; it takes no --weights and no --stages")
     else:
         network = _network(model, weights, stages, device, threads)
+    for file in (csv, html):
+        if file is not None:
+            check_writable(file)
     measure = evaluate_video if video else evaluate
     with progress_bar() as bar:
         task = bar.add_task("evaluate", total=len(pairs))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UnrainError
+from ..images import check_writable, make_folder
 from .console import complain, print_json
 from .wiper import DEFAULT_MODEL, load_model
 
@@ -91,6 +92,10 @@ def command(
         raise UnrainError(f"say where to write: -o FILE{chosen.suffix}" if chosen.suffix else "say where: -o FOLDER")
     if chosen.suffix and output.suffix != chosen.suffix:
         raise UnrainError(f"{output} must end in {chosen.suffix}")
+    if chosen.suffix:
+        check_writable(output)
+    else:
+        make_folder(output)
     options = Options(
         precision=chosen.precision if precision == "auto" else precision,
         stages=stages,

@@ -70,10 +70,11 @@ def main(arguments: list[str] | None = None) -> int:
     except ClickException as error:
         context = getattr(error, "ctx", None)
         # No arguments at all: typer has the help text as the message.
-        if not words or context is None:
+        if not words:
             typer.echo(error.format_message(), err=True)
         else:
-            complain(f"{error.format_message().rstrip('.')} (see `{context.command_path} --help`)")
+            command = context.command_path if context else "unrain"
+            complain(f"{error.format_message().rstrip('.')} (see `{command} --help`)")
         return int(error.exit_code)
     except UnrainError as error:
         _trace(debug)

@@ -65,7 +65,9 @@ def command(
     gpu: Annotated[int | None, typer.Option("-g", "--gpu", min=0, help="The GPU to use: -g 1 is cuda:1.")] = None,
     backend: Annotated[str, typer.Option("--backend", help="auto, eager, ...: see `unrain info`.")] = "auto",
     precision: Annotated[str, typer.Option("--precision", help="auto, fp32, bf16, fp16 or int8.")] = "auto",
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; by default all.")] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads; by default all.")
+    ] = None,
     tile: Annotated[
         str, typer.Option("-t", "--tile", help="Pixels a side that are computed at once; auto, or none for never.")
     ] = "auto",
@@ -128,6 +130,10 @@ def command(
         output = "-"
     if output is None:
         raise typer.BadParameter("-o says where the result goes: a file, or a folder")
+    if "" in inputs or output == "":
+        raise UnrainError("the name of an input or of the result is empty")
+    if "/" in suffix or "\\" in suffix:
+        raise UnrainError(f"--suffix goes behind a name, so it cannot hold a folder; got {suffix!r}")
     if gpu is not None and device != "auto":
         raise UnrainError("--gpu and --device say the same thing; give one of them")
     if output == "-" and as_json:

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UnrainError
+from ..images import make_folder
+from ..models import find
 
 
 def command(
@@ -34,7 +36,7 @@ def command(
     hold_out: Annotated[int, typer.Option(min=1, help="Pictures kept out of training to measure progress.")] = 20,
     measure_every: Annotated[int, typer.Option(min=1, help="Steps between measurements and saved states.")] = 500,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare patches.")] = 1,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Processor threads; by default all.")] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     vgg: Annotated[Path | None, typer.Option(help="VGG19 weights for the recipes with a perceptual term.")] = None,
     cache: Annotated[
@@ -51,6 +53,11 @@ def command(
     from ..training.setup import prepare
     from ..training.trainer import Trainer
 
+    if stages and find(model).stages is None:
+        raise UnrainError(f"{model} has no stages to set; leave --stages out")
+    for folder in (out, cache):
+        if folder is not None:
+            make_folder(folder)
     if threads:
         torch.set_num_threads(threads)
     changes: dict[str, Any] = {"steps": steps, "batch": batch, "patch": patch, "rate": rate}

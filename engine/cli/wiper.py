@@ -36,7 +36,7 @@ def pick_device(wanted: str) -> "torch.device":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(wanted)
-        torch.empty(1, device=device)
+        torch.empty(1, device=device).cpu()  # `meta` can be made, and holds nothing
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UnrainError(f"device {wanted} cannot be used: {str(error).splitlines()[0]}") from error
     return device
