@@ -306,7 +306,7 @@ def headline_rows(machine: str, one: dict[str, Any]) -> list[str]:
         plain, rival, time = (row["median_ms"] for row in (eager, best, ours))
         lines.append(
             f"| {machine} | {one['model']}, {width} x {height} | {plain:.0f} | {rival:.0f} ({best['contender']}) "
-            f"| **{time:.0f}** ({ours['contender']}: {ours['runs']}) "
+            f"| **{time:.0f}** (precision {ours['asked']}: {ours['runs']}) "
             f"| {plain / time:.2f}x plain, {rival / time:.2f}x best |"
         )
     return lines
