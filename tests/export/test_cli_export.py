@@ -12,6 +12,7 @@ import unrain
 from unrain.engine.cli.main import main
 from unrain.engine.images import write_image
 from unrain.engine.models.checkpoint import save
+from unrain.engine.runtime import sidecar
 from unrain.export import targets
 
 
@@ -118,6 +119,64 @@ def test_a_missing_package_is_one_line(run, weights, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     code, _, err = run(weights, "-o", tmp_path / "x.onnx")
     assert code == 1 and "pip install unrain[onnx]" in err and err.count("\n") == 1
+
+
+def test_a_layer_beyond_half_precision_is_printed_and_kept(run, images, tmp_path):
+    torch.manual_seed(0)
+    model = unrain.build("srn", channels=8, blocks=2, stages=1)
+    block = model.branch.f_res[1]
+    with torch.no_grad():
+        block.conv1.weight *= 1e6
+        block.conv1.bias *= 1e6
+        block.conv2.weight /= 1e6
+    save(model, tmp_path / "loud.safetensors")
+    words = (tmp_path / "loud.safetensors", "--precision", "fp16", "--images", images, "-o", tmp_path / "x.onnx")
+    code, out, err = run(*words)
+    assert (code, err) == (0, "") and "fp16 passed: " in out
+    said = [line for line in out.splitlines() if "beyond half precision: fp32" in line]
+    assert said and said[0].startswith("stage1/branch.f_res.1.conv1/Conv meets ")
+
+
+def test_hostile_files_are_one_line(run, exported, weights, images, tmp_path):
+    whole = exported.read_bytes()
+    (tmp_path / "short.onnx").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "secret").write_bytes(bytes(1 << 20))
+    model = onnx.load(exported)
+    tensor = next(tensor for tensor in model.graph.initializer if "f_in.weight" in tensor.name)
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "outside.onnx").write_bytes(model.SerializeToString())
+    engine = tmp_path / "srn.engine"
+    about = {"model": "srn", "weights": "0" * 64, "precision": "fp16", "library": "tensorrt_rtx", "version": "1.7"}
+    engine.write_bytes(b"an engine")
+    sidecar.sidecar_of(engine).write_text(sidecar.complete({**about, "targets": ["SM89"]}, b"an engine"))
+    for name, data in (("edited", b"an Engine"), ("cut", b"an eng")):
+        (tmp_path / f"{name}.engine").write_bytes(data)
+        sidecar.sidecar_of(tmp_path / f"{name}.engine").write_bytes(sidecar.sidecar_of(engine).read_bytes())
+    (tmp_path / "alone.engine").write_bytes(b"an engine")
+    wrong = {
+        "short.onnx": "is no ONNX file, or only a part of one; export it again",
+        "folder/outside.onnx": "in '../secret', outside its folder; it is not read",
+        "edited.engine": "is not the file that its sidecar describes (SHA-256); export it again",
+        "cut.engine": "has 6 bytes, its sidecar says 9: it is not whole; export it again",
+        "alone.engine": "its sidecar alone.engine.json cannot be read",
+    }
+    for name, message in wrong.items():
+        code, out, err = run("--verify", tmp_path / name, "--weights", weights, "--images", images)
+        assert (code, out) == (1, "") and message in err and err.count("\n") == 1, (name, err)
+
+
+def test_an_engine_for_another_gpu_is_one_line(run, images, tmp_path, monkeypatch):
+    monkeypatch.setattr("unrain.export.tensorrt.gpu_here", lambda: "SM120")
+    engine = tmp_path / "srn.engine"
+    about = {"model": "srn", "weights": "0" * 64, "precision": "fp16", "library": "tensorrt_rtx", "version": "1.7"}
+    engine.write_bytes(b"an engine")
+    sidecar.sidecar_of(engine).write_text(sidecar.complete({**about, "targets": ["SM89"]}, b"an engine"))
+    code, out, err = run("--verify", engine, "--images", images)
+    assert (code, out) == (1, "") and err.count("\n") == 1
+    assert "was built for target SM89, this is SM120; export it again for it" in err
 
 
 def test_every_target_is_in_the_help(run):

@@ -13,9 +13,10 @@ from unrain.engine.runtime.graph import network_graph
 from unrain.export.fidelity import Fidelity, compare, reference
 from unrain.export.onnx_export import export_onnx
 from unrain.export.onnx_run import session
-from unrain.export.pictures import batches
+from unrain.export.pictures import batches, pictures_in
 from unrain.export.quantise import BINS, best_scale, calibrate, convolutions, quantised
 from unrain.export.quantise_search import _fewest_kept, quantise
+from unrain.export.verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +151,16 @@ def test_published_weights_keep_40_decibels(shared, tmp_path, file):
     fidelity = compare(lambda x: run.run(None, {"image": x})[0], reference(model), batches(None), "int8")
     print(file, fidelity, exported.int8.kept)
     assert fidelity.passed, str(fidelity)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["srn", "stagewise", "brn", "mspfn-light"])
+def test_calibrated_on_photographs_it_keeps_40_decibels_on_others(shared, network, tmp_path, name):
+    """8-bit ports, as a camera has them; the shipped weights where there are some; real rain, which it has not seen."""
+    model = unrain.load(name) if name in ("srn", "stagewise") else network(name)
+    photographs = pictures_in(shared("data/train"))
+    exported = export_onnx(model, tmp_path / "x.onnx", "int8", frames=True, pictures=photographs)
+    fidelity = verify(exported.path, model, batches(pictures_in(shared("data/real_rain_photos"))))
+    print(f"{name}: {fidelity}; {len(exported.int8.int8)} layers in int8, kept: {exported.int8.kept}")
+    assert fidelity.passed, str(fidelity)
+    assert exported.int8.int8
