@@ -72,7 +72,7 @@ def memory_update_scan(
     begin = chunk * rows_per_chunk
     stop = tl.minimum(begin + rows_per_chunk, count)
     level = tl.full((BLOCK_M,), float("-inf") if HARD else 0.0, tl.float32)
-    nearest = tl.zeros((BLOCK_M,), tl.int64)
+    nearest = tl.zeros((BLOCK_M,), tl.int32)  # counted from the chunk's beginning: half the registers of int64
     place = begin
     while place < stop:
         row = place + tl.arange(0, BLOCK_N)
@@ -82,7 +82,8 @@ def memory_update_scan(
         if HARD:
             candidates = tl.where(inside, _highest(scores), float("-inf"))
             highest = tl.max(candidates, 0)
-            nearest = tl.where(highest > level, place + tl.argmax(candidates, 0, tie_break_left=True), nearest)
+            first = (place - begin).to(tl.int32) + tl.argmax(candidates, 0, tie_break_left=True)
+            nearest = tl.where(highest > level, first, nearest)
             level = tl.maximum(level, highest)
         else:
             level += tl.sum(raised, 0)
@@ -95,7 +96,7 @@ def memory_update_scan(
         place += BLOCK_N
     tl.store(level_ptr + chunk * M + index, level, mask=index < M)
     if HARD:
-        tl.store(nearest_ptr + chunk * M + index, nearest, mask=index < M)
+        tl.store(nearest_ptr + chunk * M + index, begin + nearest, mask=index < M)
 
 
 @triton.jit
@@ -263,7 +264,7 @@ def backward(out, grad, query, items, rule) -> None:
 
 def _sums(query, items, hard):
     """The raised scores times the queries, added up [M,C]; and per chunk and item the level and the nearest query."""
-    blocks = scan_tile(*items.shape)
+    blocks = scan_tile(*items.shape, hard)
     chunks, rows = chunked(query.shape[0], blocks["BLOCK_N"])
     partial = torch.empty(chunks, items.numel(), dtype=torch.float32, device=query.device)
     level = torch.empty(chunks, items.shape[0], dtype=torch.float32, device=query.device)
@@ -276,8 +277,10 @@ def _sums(query, items, hard):
     return sums, level, nearest
 
 
-def scan_tile(items: int, columns: int) -> dict[str, int]:
-    return tile(items, columns) | {"BLOCK_N": 32}
+def scan_tile(items: int, columns: int, hard: bool) -> dict[str, int]:
+    """Few queries at a time: the hard rule keeps level, nearest query and candidates of every item in registers."""
+    blocks = tile(items, columns)
+    return blocks | {"BLOCK_N": 16 if hard and blocks["BLOCK_M"] > 64 else 32}
 
 
 def _item_tile(items: torch.Tensor) -> dict[str, int]:
@@ -297,7 +300,7 @@ def specs(arch: int) -> list[KernelSpec]:
                     types = dict.fromkeys(fn.arg_names, f"*{name}:16") | dict.fromkeys(wide, "*fp32:16")
                     types |= {"nearest_ptr": "*i64:16", "payer_ptr": "*i64:16"}
                     types |= {"count": "i32", "chunks": "i32", "rows_per_chunk": "i32:16"}
-                    blocks = scan_tile(items, columns) if fn is memory_update_scan else tile(items, columns)
+                    blocks = scan_tile(items, columns, hard) if fn is memory_update_scan else tile(items, columns)
                     constants = blocks | {"HARD": hard, "ITEMS": ITEMS, "CHUNKS": CHUNKS}
                     if not hard:
                         constants |= {"nearest_ptr": None, "payer_ptr": None}
