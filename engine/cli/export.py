@@ -23,7 +23,10 @@ def command(
     to: Annotated[
         str, typer.Option("--to", help="onnx, int8, server, tensorrt, tensorrt-rtx, kernels or package.")
     ] = "onnx",
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The file, or the folder, to write.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="The .onnx, .engine or .pt2 to write; a folder for server and kernels."),
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option("-w", "--weights", help="Weights in place of the shipped ones.")
     ] = None,
@@ -34,13 +37,16 @@ def command(
         int | None, typer.Option("--stages", "-T", min=1, max=100, help="How often a recurrent model runs.")
     ] = None,
     size: Annotated[
-        str | None, typer.Option("--size", metavar="HxW", help="The only size it takes; any when left out.")
+        str | None,
+        typer.Option("--size", metavar="HxW", help="The only size it takes; any when left out (a package: 480x640)."),
     ] = None,
     smallest: Annotated[
-        str | None, typer.Option("--min-size", metavar="HxW", help="The smallest size of an engine.")
+        str | None,
+        typer.Option("--min-size", metavar="HxW", help="The smallest size of an engine, 64x64 when left out."),
     ] = None,
     largest: Annotated[
-        str | None, typer.Option("--max-size", metavar="HxW", help="The largest size of an engine.")
+        str | None,
+        typer.Option("--max-size", metavar="HxW", help="The largest size of an engine, 1088x1920 when left out."),
     ] = None,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="The only batch size it takes.")] = None,
     frames: Annotated[bool, typer.Option("--frames", help="Take and give 8-bit frames [B, H, W, 3].")] = False,
@@ -49,10 +55,13 @@ def command(
         str, typer.Option("--others", help="What an int8 graph computes all else in: fp16 (TensorRT) or fp32 (CPU).")
     ] = "fp16",
     repository_name: Annotated[str | None, typer.Option("--name", help="The model's name in the server.")] = None,
-    largest_batch: Annotated[int, typer.Option("--largest-batch", min=1, help="Of the server.")] = 8,
-    arch: Annotated[str, typer.Option("--arch", help="GPUs to compile kernels for: sm_87,sm_90,...")] = "",
+    largest_batch: Annotated[
+        int, typer.Option("--largest-batch", min=1, help="How many requests the server may join.")
+    ] = 8,
+    arch: Annotated[str, typer.Option("--arch", help="GPUs to compile kernels for, such as sm_87,sm_90,sm_110.")] = "",
     target: Annotated[
-        str | None, typer.Option("--target", help="The GPUs of an engine: SM75, SM80, SM86,SM89,SM120.")
+        str | None,
+        typer.Option("--target", help="The GPUs of an engine, such as SM86,SM89,SM120; of a package cpu or cuda."),
     ] = None,
     workspace: Annotated[
         int | None, typer.Option("--workspace", metavar="MIB", min=1, help="GPU memory an engine may use.")
@@ -69,7 +78,8 @@ def command(
     """Export a model, then run the exported file on real pictures and compare it with the fp32 network.
 
     What is below 60 dB in fp32, 50 dB in fp16 or 40 dB in int8 on any picture, or gives a value that is no number, is
-    put aside as FILE.rejected, and the exit code is 1.
+    put aside as FILE.rejected, and the exit code is 1. An engine for a GPU that is not here is verified there, by
+    `unrain export --verify FILE`; kernels are no network, and are not.
     """
     # `export` is the floor above this one. Only this line of the command line reaches up, when it is called.
     from ...export.pictures import batches, pictures_in

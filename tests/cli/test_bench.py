@@ -53,8 +53,9 @@ def test_a_row_that_is_not_faithful_is_called_wrong_and_has_no_time(bench, monke
     row = next(row for row in json.loads(out)["rows"] if row["contender"] == "channels-last fp32")
     assert row["reason"] == "wrong: 33.3 dB to the fp32 reference, 60 are needed"
     assert row["median_ms"] is None and row["limit_share"] is None and "wrong" in err
+    monkeypatch.setenv("COLUMNS", "200")  # a row on one line
     _, text, _ = bench("-b", "channels-last", "-p", "fp32")
-    (line,) = [line for line in text.splitlines() if line.startswith("channels-last")]
+    (line,) = [line for line in text.splitlines() if line.strip().startswith("channels-last")]
     assert "wrong: 33.3 dB" in line and "%" not in line
 
 

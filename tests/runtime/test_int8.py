@@ -9,8 +9,11 @@ from unrain.engine.errors import UnrainError
 from unrain.engine.images import write_image
 from unrain.engine.runtime import selection
 from unrain.engine.runtime.backends import backend
+from unrain.engine.runtime.candidates import candidates
 from unrain.engine.runtime.engine import Engine
 from unrain.engine.runtime.fidelity import calibration_pictures, sample
+
+KEPT = [("openvino", "int8"), ("fused", "fp32")]  # the trial tries these alone
 
 
 def needs_int8(model):
@@ -33,34 +36,37 @@ def test_calibration_pictures_are_crops_of_the_folder(tmp_path):
         calibration_pictures(tmp_path / "empty")
 
 
-def test_int8_that_is_too_far_off_is_refused_with_its_number(monkeypatch):
+def test_int8_that_is_too_far_off_is_refused_with_its_number(monkeypatch, tmp_path):
     from unrain.engine.runtime import fidelity
-
-    model = unrain.build("srn", blocks=1).eval()
-    model.stages = 1
-    needs_int8(model)
-    monkeypatch.setitem(selection.fidelity.LIMITS, "int8", 400.0)
-    monkeypatch.setattr(fidelity, "calibration_pictures", lambda folder: calibration_pictures(folder, 2, 64))
-    engine = Engine(model, "auto", "int8", "cpu")
-    engine(sample(40, 40))
-    told = engine.explain()
-    assert told["precision"] == "fp32"  # without a trial the exact one
-    assert "fp32 is taken in place of int8" in told["notes"][0] and "400 are needed" in told["notes"][0]
-    assert "400 are needed" in told["others"]["openvino int8"]
-
-
-def test_int8_is_a_permission_and_gives_way_to_what_is_faster(monkeypatch, tmp_path):
-    from unrain.engine.runtime import trial
-    from unrain.engine.runtime.candidates import candidates
 
     model = unrain.build("srn", blocks=1).eval()
     model.stages = 1
     needs_int8(model)
     monkeypatch.setenv("UNRAIN_CACHE", str(tmp_path))
     monkeypatch.setenv("UNRAIN_TRIAL_SECONDS", "100")
-    kept = [("openvino", "int8"), ("fused", "fp32")]
     monkeypatch.setattr(
-        selection, "candidates", lambda *args: [each for each in candidates(*args) if tuple(each[:2]) in kept]
+        selection, "candidates", lambda *args: [each for each in candidates(*args) if tuple(each[:2]) in KEPT]
+    )
+    monkeypatch.setitem(selection.fidelity.LIMITS, "int8", 400.0)
+    monkeypatch.setattr(fidelity, "calibration_pictures", lambda folder: calibration_pictures(folder, 2, 64))
+    engine = Engine(model, "auto", "int8", "cpu")
+    engine(sample(40, 40))
+    told = engine.explain()
+    assert told["precision"] == "fp32"
+    assert "fp32 is taken in place of int8" in told["notes"][0] and "400 are needed" in told["notes"][0]
+    assert "400 are needed" in told["others"]["openvino int8"]
+
+
+def test_int8_is_a_permission_and_gives_way_to_what_is_faster(monkeypatch, tmp_path):
+    from unrain.engine.runtime import trial
+
+    model = unrain.build("srn", blocks=1).eval()
+    model.stages = 1
+    needs_int8(model)
+    monkeypatch.setenv("UNRAIN_CACHE", str(tmp_path))
+    monkeypatch.setenv("UNRAIN_TRIAL_SECONDS", "100")
+    monkeypatch.setattr(
+        selection, "candidates", lambda *args: [each for each in candidates(*args) if tuple(each[:2]) in KEPT]
     )
     for slow, winner in (("Fused", "int8"), ("Graph", "fp32")):
         monkeypatch.setattr(trial, "timed", lambda runner, picture, slow=slow: 1 + (slow in type(runner).__name__))
