@@ -163,7 +163,7 @@ def _conv_lstm() -> Op:
     samples += [sample(2, 7, 5, inputs=16, channels=16), sample(1, 9, 6, inputs=32, channels=32)]
     samples += [sample(2, 7, 5, state=False), sample(1, 1, 1, state=False), sample(2, 7, 5, bias=False)]
     samples += [sample(1, 9, 6, inputs=32, channels=32, state=False, bias=False)]
-    samples += [sample(1, 9, 6, inputs=16, channels=16, keep=(2,))]
+    samples += [sample(1, 17, 33, inputs=16, channels=16, keep=(2,))]  # enough pixels that one rounding does not decide
     wrong = [
         WrongUse("rows", good(weight=torch.zeros(18, 7, 3, 3)), ValueError, "weight has 18 rows"),
         WrongUse("5x5", good(weight=torch.zeros(16, 7, 5, 5)), ValueError, "weight must be"),
