@@ -8,6 +8,7 @@ from unrain.engine.errors import UnrainError
 from unrain.engine.runtime.backends import BACKENDS, backend, eager
 from unrain.engine.runtime.candidates import candidates
 from unrain.engine.runtime.fidelity import LIMITS, calibration_pictures, decibels, sample
+from unrain.kernels import conv3x3
 
 CPU = torch.device("cpu")
 # In the default run: each backend on the networks it differs for. The rest is slow.
@@ -130,6 +131,24 @@ def test_steps_not_asked_for_are_not_computed():
     steps = ours.steps(sample(32, 32))
     next(steps)
     assert ours._count == 1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["srn", "srn-gru", "srn-x", "brn"])
+@pytest.mark.parametrize("channels", [8, 32])
+def test_fused_runs_where_our_convolution_does_not(monkeypatch, name, precision, channels):
+    """Widths that are no multiple of 16, and installs without a compiler: oneDNN's convolutions in its place."""
+    if channels == 32:
+        monkeypatch.setattr(conv3x3, "can_run", lambda inputs: "this install has no compiled part")
+    torch.manual_seed(0)
+    model = unrain.build(name, channels=channels).eval()
+    model.stages = 3
+    x = sample(41, 56)
+    reference = eager.make(model, "fp32", CPU, None)
+    ours = runner("fused", model, precision)
+    assert decibels(ours.run(x), reference.run(x)) >= LIMITS[precision]
+    for mine, plain in zip(ours.steps(x), reference.steps(x), strict=True):
+        assert decibels(mine.image, plain.image) >= LIMITS[precision]
 
 
 def test_fused_refuses_a_state_that_is_gone():

@@ -60,7 +60,7 @@ class FusedBranch:
         picture: Tensor,
         add: Tensor | None = None,
     ) -> Tensor:
-        """The branch's result, plus `add`, in `picture` [B,3,H,W]; its new memory in `out`."""
+        """The branch's result, plus `add`, in `picture` [B,3,H,W] or a new tensor like it; its new memory in `out`."""
         if self.f_in is None or constant is None:
             z = self.f_in_rainy(pictures, relu=True)
         else:
@@ -155,9 +155,16 @@ class Recurrence(Runner):
 
 class FusedSRN(Recurrence):
     def _stage(self, x: Tensor, constants: tuple, state: State, out: tuple[tuple[Tensor, ...], ...]) -> State:
-        image = self._picture(torch.float32)
         add = self._rainy if self.config.residual else None
-        self.branches[0](constants[0], self._compact(state.image), (), state.memories[0], out[0], image, add)
+        image = self.branches[0](
+            constants[0],
+            self._compact(state.image),
+            (),
+            state.memories[0],
+            out[0],
+            self._picture(torch.float32),
+            add,
+        )
         return State(image, None, out, self._count)
 
 
@@ -167,10 +174,8 @@ class FusedBRN(Recurrence):
         memory_x, memory_r = state.memories
         others = () if not self.config.rain_sees_image else (memory_x[0] if memory_x else None,)
         assert state.rain is not None  # a BRN's always is a picture
-        rain = self._picture(self.dtype)
-        rain_branch(constants[1], self._compact(state.rain), others, memory_r, out[1], rain)
+        rain = rain_branch(constants[1], self._compact(state.rain), others, memory_r, out[1], self._picture(self.dtype))
         others = () if not self.config.image_sees_rain else (out[1][0],)
         pictures = torch.cat((self._compact(state.image), rain), 1).contiguous(memory_format=torch.channels_last)
-        image = self._picture(torch.float32)
-        image_branch(constants[0], pictures, others, memory_x, out[0], image)
+        image = image_branch(constants[0], pictures, others, memory_x, out[0], self._picture(torch.float32))
         return State(image, rain, out, self._count)
