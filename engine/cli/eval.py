@@ -82,7 +82,9 @@ def command(
     if csv:
         report.write_csv(csv)
     if html:
-        report.write_html(html)
+        from ..evaluation.page import write_page
+
+        write_page(report, html)
     if as_json:
         print_json(report.to_dict())
         return

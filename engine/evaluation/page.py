@@ -1,21 +1,23 @@
 """The HTML page of an evaluation: self-contained, keyboard usable, light and dark."""
 
-from __future__ import annotations
-
 import base64
 import io
 import math
 from html import escape
+from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-if TYPE_CHECKING:
-    from .report import Example, Report
+from .report import Example, Report, write_text
 
 WIDEST = 1280  # pictures on the page are scaled down to this; the numbers are those of the full picture
+
+
+def write_page(report: Report, path: str | Path) -> None:
+    """One page without other files or network: the tables, and a before/after slider for the worst pictures."""
+    write_text(path, page(report))
 
 
 def page(report: Report) -> str:

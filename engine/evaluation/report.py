@@ -102,12 +102,6 @@ class Report:
         writer.writerow(["mean", "", "", *map(_digits, means), f"{self.seconds:.6f}"])
         write_text(path, lines.getvalue())
 
-    def write_html(self, path: str | Path) -> None:
-        """One page without other files or network: the tables, and a before/after slider for the worst pictures."""
-        from .page import page
-
-        write_text(path, page(self))
-
 
 def write_text(path: str | Path, text: str) -> None:
     """The file appears under its name only when it is complete."""

@@ -15,6 +15,7 @@ from torch import nn
 from unrain.engine.errors import UnrainError
 from unrain.engine.evaluation.evaluate import derain_uint8, evaluate, evaluate_video, quantised
 from unrain.engine.evaluation.metrics import metric
+from unrain.engine.evaluation.page import write_page
 from unrain.engine.evaluation.pairs import find_pairs
 
 
@@ -186,7 +187,7 @@ class Page(HTMLParser):
 def test_html_is_one_accessible_page_without_network(pairs, tmp_path, video):
     measure = evaluate_video if video else evaluate
     report = measure(darker, pairs, examples=4, name='<script>alert("x")</script>', data="a & b")
-    report.write_html(tmp_path / "report.html")
+    write_page(report, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     assert "alert(" in text and '<script>alert("x")' not in text and "a &amp; b" in text
