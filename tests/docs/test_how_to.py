@@ -48,14 +48,14 @@ def build(clone: Path) -> None:
     run(clone, sys.executable, "setup.py", "-q", "build_ext", "--inplace", UNRAIN_CUDA_ARCHS="")
     reasons = json.loads((clone / "unrain" / "_build_info.json").read_text())
     assert reasons["_native"] is None, reasons
-    site = clone / "site"
+    site = clone.parent / "site"  # beside the clone: ruff judges what is inside
     shutil.copytree(clone / "unrain", site / "unrain")
     for floor in ("engine", "kernels", "export", "csrc"):
         (site / "unrain" / floor).symlink_to(clone / floor)
 
 
 def run(clone: Path, *command: str, **environment: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(clone / "site"), "PYTHONSAFEPATH": "1", **environment}
+    environment = {**os.environ, "PYTHONPATH": str(clone.parent / "site"), "PYTHONSAFEPATH": "1", **environment}
     done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-6000:]}{done.stderr[-3000:]}"
     return done.stdout
