@@ -24,7 +24,7 @@ sys.path.insert(0, str(HERE.parent / "tests" / "kernels"))  # for the table the 
 
 from book import Book  # noqa: E402
 
-from unrain.engine.benchmark import conditions, limits  # noqa: E402
+from unrain.engine.benchmark import bystanders, conditions, limits  # noqa: E402
 
 THREADS = 2
 
@@ -124,6 +124,9 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(case)
         for row in rows:
             terminalreporter.write_line("    " + line(row, rows))
+    company = bystanders.warning(bystanders.cores_taken(), os.cpu_count() or 1)
+    if company:
+        terminalreporter.write_line(company, yellow=True)
 
 
 def line(row, rows):

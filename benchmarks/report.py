@@ -15,6 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from unrain.engine.benchmark import bystanders
 from unrain.engine.benchmark.chart import Chart, Series, svg
 from unrain.engine.benchmark.results import read
 from unrain.engine.benchmark.roofline import roofline
@@ -130,6 +131,10 @@ def conditions(suites: dict[str, Any]) -> list[str]:
         f"{limits['copy_bytes_per_second'] / 1e9:.0f} GB/s and does {rates} operations/s in products of matrices.",
         f"Measured at {', '.join(f'`{commit}`' for commit in commits)} (+: with changes).",
     ]
+    for suite, each in suites.items():
+        company = bystanders.warning(each["facts"].get("cores_taken"), each["facts"]["cores"])
+        if company:
+            lines.append(f"**{suite}: {company}.**")
     if facts.get("clocks"):
         lines.append(f"Clocks: {', '.join(f'{key} {value}' for key, value in facts['clocks'].items())}.")
     return [*lines, ""]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import subprocess
 from datetime import datetime, timezone
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from ..info import info
+from . import bystanders
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +43,7 @@ def machine() -> str:
 
 
 def facts(device: str = "cpu") -> dict[str, Any]:
-    """Machine, versions, commit, load and settings; nothing that names a host or a person."""
+    """Machine, versions, commit, settings and what else ran; nothing that names a host or a person."""
     found = info()
     described: dict[str, Any] = {
         "machine": machine(),
@@ -56,7 +56,7 @@ def facts(device: str = "cpu") -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "allocator": _state["allocator"],
         "denormals": "flushed",
-        "load": [round(each, 2) for each in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        "cores_taken": bystanders.cores_taken(),
     }
     if device.startswith("cuda"):
         described["gpu"] = found["gpus"][0]

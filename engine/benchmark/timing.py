@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from . import bystanders
+
 REST = 0.005  # seconds before each run, in which the threads of the contender before go to sleep
 SHORT = 20.0  # ms: so short a run is led by one that is not timed, which wakes its own threads
 
@@ -55,13 +57,14 @@ def interleaved(
     for name in names:
         usual = [milliseconds(contenders[name]) for _ in range(max(warmups, 1))]
         lead[name] = min(usual) < SHORT
-    for number in range(rounds):
-        turn = number % len(names) if names else 0
-        for name in names[turn:] + names[:turn]:
-            time.sleep(REST)
-            if lead[name]:
-                contenders[name]()
-            samples[name].append(clock(contenders[name]))
-        if on_round is not None:
-            on_round()
+    with bystanders.watched():
+        for number in range(rounds):
+            turn = number % len(names) if names else 0
+            for name in names[turn:] + names[:turn]:
+                time.sleep(REST)
+                if lead[name]:
+                    contenders[name]()
+                samples[name].append(clock(contenders[name]))
+            if on_round is not None:
+                on_round()
     return samples

@@ -72,6 +72,7 @@ def command(
         print_json(answer)
     else:
         _show(answer)
+    _warn_of_company(answer)
     if any(row["reason"] and row["reason"].startswith("wrong") for row in answer["rows"]):
         complain("rows marked wrong differ too much from the reference; their speed is not shown")
 
@@ -152,7 +153,8 @@ def _compare(before: Path, after: Path, as_json: bool) -> int:
     from ..benchmark.compare import compare
     from ..benchmark.results import read
 
-    changes = compare(read(before), read(after))
+    found = read(before), read(after)
+    changes = compare(*found)
     if as_json:
         print_json([{**change._asdict(), "regression": change.regression} for change in changes])
     else:
@@ -171,9 +173,20 @@ def _compare(before: Path, after: Path, as_json: bool) -> int:
         ]
         columns = ["", "case", "contender", " ms before", " ms after", " ratio", " of rivals", " margin"]
         print_table(columns, rows, f"{after} against {before}")
-    found = sum(change.regression for change in changes)
-    print(f"{found} of {len(changes)} rows regressed", file=sys.stderr)
-    return 1 if found else 0
+    for path, one in zip((before, after), found, strict=True):
+        _warn_of_company(one, f"{path}: ")
+    regressed = sum(change.regression for change in changes)
+    print(f"{regressed} of {len(changes)} rows regressed", file=sys.stderr)
+    return 1 if regressed else 0
+
+
+def _warn_of_company(found: dict[str, Any], where: str = "") -> None:
+    from ..benchmark.bystanders import warning
+
+    facts = found["facts"]
+    words = warning(facts.get("cores_taken"), facts.get("cores") or 1)
+    if words:
+        complain(where + words)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -208,7 +221,7 @@ def _show(answer: dict[str, Any]) -> None:
     print(
         f"{answer['rows'][0]['operations'] / 1e9:.1f} G operations; this machine copies "
         f"{limits['copy_bytes_per_second'] / 1e9:.1f} GB/s and multiplies matrices at {rates} operations/s; "
-        f"{facts['threads']} threads, load {facts['load']}"
+        f"{facts['threads']} threads"
     )
 
 
