@@ -95,8 +95,17 @@ define install
 	$(PY) -m pip install --disable-pip-version-check -q -c $(VENV)/constraints.txt -e ".[$(1)]"
 endef
 
+# TensorRT-RTX builds engines without a GPU (95 MB to fetch, under NVIDIA's licence; Linux on x86-64 alone). Where it does
+# not install, its tests are skipped and say so.
+define install_rtx
+	@test "$$(uname -sm)" != "Linux x86_64" || $(PY) -m pip install --disable-pip-version-check -q \
+		-c $(VENV)/constraints.txt tensorrt-rtx-cu13 >/dev/null 2>&1 || \
+		echo "tensorrt-rtx-cu13 could not be installed: no engine is built in the tests"
+endef
+
 $(VENV)/.installed-dev: $(INSTALLED_BY)
 	$(call install,dev)
+	$(install_rtx)
 	@touch $(VENV)/.installed-demo $@
 
 # A .venv that was set up for the tests has what the demo needs.
