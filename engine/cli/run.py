@@ -167,7 +167,12 @@ def command(
             from .run_ray import derain_on_ray
 
             work = {"stages": stages, "threads": threads, "backend": backend, "precision": precision}
-            work |= {"device": device if gpu is None else f"cuda:{gpu}", "max_pixels": max_pixels, "quality": quality}
+            work |= {
+                "device": device if gpu is None else f"cuda:{gpu}",
+                "max_pixels": max_pixels,
+                "quality": quality,
+                "limits": limits,
+            }
             ended, answer["ray"] = derain_on_ray(
                 waiting,
                 Path(output),

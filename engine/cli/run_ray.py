@@ -44,6 +44,7 @@ class Work:
     threads: int | None
     backend: str
     precision: str
+    limits: dict[str, Any]  # tile and max_memory of the Engine
     max_pixels: int
     quality: int
     overwrite: bool
@@ -126,8 +127,18 @@ def _rows_of(ends: Any) -> Iterator[dict[str, Any]]:
     except UnrainError:
         raise
     except Exception as error:
-        cause = getattr(error, "cause", None) or error.__cause__ or error
-        raise UnrainError(f"Ray gave up: {str(cause).strip().splitlines()[-1]}") from error
+        raise UnrainError(f"Ray gave up: {_last_line(error)}") from error
+
+
+def _last_line(error: BaseException | None) -> str:
+    """Of the first that says anything: Ray wraps an error in others without words."""
+    while error is not None:
+        for each in (getattr(error, "cause", None), error):
+            text = str(each or "").strip()
+            if text:
+                return text.splitlines()[-1]
+        error = error.__cause__ or error.__context__
+    return "it does not say why"
 
 
 _OPTIONAL = ("width", "height", "ms", "error")
@@ -155,7 +166,15 @@ class Worker:
         self.work = work
         torch.set_num_threads(work.threads or 1)
         engine, _ = _prepare(
-            work.name, work.weights, work.stages, work.device, work.threads or 1, work.backend, work.precision, None
+            work.name,
+            work.weights,
+            work.stages,
+            work.device,
+            work.threads or 1,
+            work.backend,
+            work.precision,
+            trial_seconds=None,
+            limits=work.limits,
         )
         self.derain = frame_function(engine)
         self.folder = work.staging / f"{socket.gethostname()}-{os.getpid()}"

@@ -7,13 +7,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from unrain.engine.cli.main import main
-from unrain.engine.cli.run_ray import STAGING, publish, staging_folder
+from unrain.engine.cli.plan import Job
+from unrain.engine.cli.run_ray import STAGING, Work, Worker, _row, _rows_of, publish, staging_folder
+from unrain.engine.errors import UnrainError
 from unrain.engine.models import build
 from unrain.engine.models.checkpoint import save
 
@@ -76,17 +79,46 @@ def test_without_ray_one_line_says_what_to_install(archive, capsys, monkeypatch)
     assert capsys.readouterr().err.strip() == 'unrain: --ray needs Ray Data: pip install "unrain[ray]"'
 
 
+def test_a_worker_derains_and_says_what_failed(archive, tmp_path):
+    """What Ray runs on its machines, without Ray."""
+    work = Work(
+        "srn", archive / "weights.safetensors", 1, "cpu", 1, "eager", "fp32", {"tile": 64}, 10**6, 95, False, tmp_path
+    )
+    worker, target = Worker(work), archive / "out" / "01.png"
+    target.parent.mkdir()
+    ended = [
+        worker(_row(number, Job(archive / "in" / name, target))) for number, name in ((3, "01.png"), (4, "torn.png"))
+    ]
+    assert [(end["number"], end["status"]) for end in ended] == [(3, "done"), (4, "failed")]
+    assert whole(target) and "torn.png" in ended[1]["error"]
+    assert worker(_row(5, Job(archive / "in" / "02.png", target)))["status"] == "skipped"  # another has the name
+
+
+def test_an_error_of_the_cluster_is_one_line_with_words():
+    def rows():
+        try:
+            raise ValueError("first line\nthe reason")
+        except ValueError as error:
+            raise RuntimeError from error
+        yield
+
+    with pytest.raises(UnrainError, match=r"^Ray gave up: the reason$"):
+        list(_rows_of(SimpleNamespace(iter_rows=rows)))
+
+
 @pytest.mark.slow
 def test_killed_half_way_and_restarted(archive):
     pytest.importorskip("ray", reason="needs ray[data]")
     inputs = written(archive / "in").keys() - {"torn.png"}
     command = [sys.executable, "-m", "unrain.engine.cli.main"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_ADDRESS": "local"}
-    first = subprocess.Popen(command + words(archive, "-T", "30"), env=environment, stderr=subprocess.DEVNULL)
+    said = archive / "said.txt"
+    with said.open("w") as stderr:
+        first = subprocess.Popen(command + words(archive, "-T", "30"), env=environment, stderr=stderr)
     try:
         deadline = time.monotonic() + 300
         while len(written(archive / "out")) < 4:
-            assert first.poll() is None and time.monotonic() < deadline, "it ended, or hung, before it was killed"
+            assert first.poll() is None and time.monotonic() < deadline, f"before it was killed: {said.read_text()}"
             time.sleep(0.02)
     finally:
         first.send_signal(signal.SIGKILL)
