@@ -1,19 +1,13 @@
 """Every op against the strongest free way to do the same: `pytest benchmarks/ --benchmark-only -k kernels`."""
 
 from dataclasses import replace
-from functools import cache
 
 import pytest
-from case import OURS, Case, Outcome, race
-from kernel_cases import cases
+from case import OURS, Outcome, race
+from kernel_cases import built, pairs
 from op_db import OPS, assert_as_accurate, exact, run
 
 from unrain import kernels
-
-
-@cache
-def table(device: str) -> dict[str, Case]:
-    return {case.name: replace(case, gate=lambda name=case.name: samples_pass(name, device)) for case in cases(device)}
 
 
 def samples_pass(case: str, device: str = "cpu") -> str | None:
@@ -35,29 +29,34 @@ def samples_pass(case: str, device: str = "cpu") -> str | None:
     return None
 
 
-def _pairs(device: str):
+def listed(device: str):
     return [
-        pytest.param(name, contender, id=f"{name}-{contender}".replace(" ", "_"))
-        for name, case in table(device).items()
-        for contender in case.contenders
+        pytest.param(name, contender, id=f"{name}-{contender}".replace(" ", "_")) for name, contender in pairs(device)
     ]
 
 
 def enter(name, contender, compete, rounds, device="cpu", **clock):
-    case = table(device)[name]
-    case = replace(case, rounds=rounds) if rounds else case
     if contender.startswith(OURS) and device == "cpu":
         reasons = {op: why["native"] for op, why in kernels.info().items() if name.split()[0] == op}
         if any(why != "available" for why in reasons.values()):
             pytest.skip(f"the native kernels are not there: {reasons}")
 
     def run_race(names: list[str]) -> dict[str, Outcome]:
-        return race(case, names, **clock)
+        case = built(name, device)
+        case = replace(case, rounds=rounds or case.rounds, gate=lambda: samples_pass(name, device))
+        found = race(case, names, **clock)
+        for each, outcome in found.items():
+            outcome.extra = {
+                "operations": case.operations,
+                "traffic": case.traffic,
+                "goal": case.goals.get(each),
+                **outcome.extra,
+            }
+        return found
 
-    about = {"operations": case.operations, "traffic": case.traffic, "goal": case.goals.get(contender)}
-    compete("kernels", name, contender, run_race, device, **about)
+    compete("kernels", name, contender, run_race, device)
 
 
-@pytest.mark.parametrize(("name", "contender"), _pairs("cpu"))
+@pytest.mark.parametrize(("name", "contender"), listed("cpu"))
 def test_kernels(name, contender, compete, request):
     enter(name, contender, compete, request.config.getoption("--rounds"))

@@ -4,8 +4,7 @@ from functools import cache
 
 import pytest
 import torch
-from kernel_cases import names_on_gpu
-from test_kernels import enter
+from test_kernels import enter, listed
 
 ROUNDS, FLUSHED = 50, 256 << 20  # bytes: more than the second-level cache of any GPU
 
@@ -31,6 +30,6 @@ def on_the_gpu(run) -> float:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(("name", "contender"), names_on_gpu())
+@pytest.mark.parametrize(("name", "contender"), listed("cuda"))
 def test_kernels_gpu(name, contender, compete, request):
     enter(name, contender, compete, request.config.getoption("--rounds") or ROUNDS, "cuda", clock=on_the_gpu)

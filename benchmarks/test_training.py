@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from case import Case, race
-from kernel_cases import compiled, plain_ssim, window
+from rivals import compiled, plain_ssim, window
 
 from unrain import build
 from unrain.engine.nn import SSIMLoss, accelerate

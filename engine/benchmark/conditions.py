@@ -6,6 +6,7 @@ import ctypes
 import platform
 import subprocess
 from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def facts(device: str = "cpu") -> dict[str, Any]:
         "cpu": found["cpu"]["name"],
         "cores": found["cpu"]["cores"],
         "features": found["cpu"]["features"],
-        "versions": {name: version for name, version in found["versions"].items() if version},
+        "versions": {name: version for name, version in {**found["versions"], **_rivals()}.items() if version},
         "commit": commit(),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "threads": torch.get_num_threads(),
@@ -64,6 +65,17 @@ def facts(device: str = "cpu") -> dict[str, Any]:
         described["versions"]["cuda"] = torch.version.cuda
         described["versions"]["cudnn"] = torch.backends.cudnn.version()
     return described
+
+
+def _rivals() -> dict[str, str | None]:
+    """Versions of what is only measured against."""
+    known: dict[str, str | None] = {}
+    for name in ("kornia", "opencv-python-headless", "opencv-python", "pytorch-msssim"):
+        try:
+            known[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            known[name] = None
+    return known
 
 
 def commit() -> str | None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from book import Book
 from case import OURS, Absent, Case, race, wrong
-from kernel_cases import plain_gates
+from rivals import plain_gates
 
 from unrain import kernels
 from unrain.engine.benchmark.limits import Limits

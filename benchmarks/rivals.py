@@ -1,0 +1,132 @@
+"""The same jobs as users of PyTorch write them, without this project: what the kernels are measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from case import Contender, Tensor
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function, fullgraph=True, dynamic=False)
+
+
+def plain_gates(pre: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    i, f, g, o = pre.chunk(4, 1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def plain_charbonnier(pred: Tensor, target: Tensor) -> Tensor:
+    return torch.sqrt((pred - target) ** 2 + 1e-3**2).mean()
+
+
+def window(dtype: torch.dtype, device: str) -> Tensor:
+    places = torch.arange(-5, 6, dtype=torch.float64)
+    taps = torch.exp(-(places**2) / (2 * 1.5**2))
+    return (taps / taps.sum()).to(dtype).to(device)
+
+
+def plain_ssim(x: Tensor, y: Tensor, window: Tensor) -> Tensor:
+    """As the usual packages have it: five separable depth-wise convolutions."""
+    channels = x.shape[1]
+    down, across = (window.view(1, 1, *shape).repeat(channels, 1, 1, 1) for shape in ((-1, 1), (1, -1)))
+
+    def blur(z: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(z, down, padding=(5, 0), groups=channels), across, padding=(0, 5), groups=channels)
+
+    mx, my = blur(x), blur(y)
+    xx, yy, xy = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+    c1, c2 = 0.01**2, 0.03**2
+    return ((2 * mx * my + c1) * (2 * xy + c2) / ((mx * mx + my * my + c1) * (xx + yy + c2))).mean()
+
+
+def packaged_ssim(x: Tensor, y: Tensor) -> Contender:
+    """pytorch-msssim, which does not pad: on pictures that were padded for it, outside of the time."""
+    wide = F.pad(x.detach(), (5, 5, 5, 5)).requires_grad_()
+    other = F.pad(y, (5, 5, 5, 5))
+
+    def step() -> tuple[Tensor, ...]:
+        from pytorch_msssim import ssim
+
+        value = ssim(wide, other, data_range=1.0)
+        return value.detach(), torch.autograd.grad(value, wide)[0][..., 5:-5, 5:-5]
+
+    return step
+
+
+def plain_read(query: Tensor, items: Tensor) -> Tensor:
+    scores = F.normalize(query, dim=1) @ F.normalize(items, dim=1).T
+    return torch.softmax(scores, 1) @ items
+
+
+def plain_update(query: Tensor, items: Tensor) -> Tensor:
+    weights = torch.softmax(F.normalize(query, dim=1) @ F.normalize(items, dim=1).T, 0)
+    return F.normalize(items + weights.T @ query, dim=1)
+
+
+def plain_pyramid(x: Tensor) -> tuple[Tensor, ...]:
+    """Reflected borders and one 5 x 5 depth-wise convolution of stride 2 a level."""
+    taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], dtype=x.dtype, device=x.device) / 16
+    kernel = (taps[:, None] * taps).expand(x.shape[1], 1, 5, 5).contiguous()
+    levels = []
+    for _ in range(3):
+        x = F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), kernel, stride=2, groups=x.shape[1])
+        levels.append(x)
+    return tuple(levels)
+
+
+def kornia_pyramid(x: Tensor) -> tuple[Tensor, ...]:
+    """kornia's own `pyrdown` averages pairs after the blur and gives another pyramid: its filter gives this one."""
+    from kornia.filters import filter2d_separable
+
+    taps = torch.tensor([[1.0, 4.0, 6.0, 4.0, 1.0]], dtype=x.dtype, device=x.device) / 16
+    levels = []
+    for _ in range(3):
+        x = filter2d_separable(x, taps, taps, border_type="reflect")[..., ::2, ::2]
+        levels.append(x)
+    return tuple(levels)
+
+
+def plain_step(x: Tensor, h: Tensor, c: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    return plain_gates(F.conv2d(torch.cat((x, h), 1), weight, bias, padding=1), c)
+
+
+class OneConvolution(torch.nn.Module):
+    """The layout most used in public: one convolution over [x, h] for the gates i, f, o, g."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.hidden_dim = channels
+        self.conv = torch.nn.Conv2d(2 * channels, 4 * channels, 3, padding=1)
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        h, c = state
+        i, f, o, g = torch.split(self.conv(torch.cat([x, h], dim=1)), self.hidden_dim, dim=1)
+        c_next = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c_next), c_next
+
+
+class EightConvolutions(torch.nn.Module):
+    """The other one: a convolution of x and one of h per gate, and peepholes, which start at zero."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        for gate in "ifco":
+            setattr(self, f"Wx{gate}", torch.nn.Conv2d(channels, channels, 3, padding=1, bias=True))
+            setattr(self, f"Wh{gate}", torch.nn.Conv2d(channels, channels, 3, padding=1, bias=False))
+        self.Wci: Any = None
+        self.Wcf: Any = None
+        self.Wco: Any = None
+
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        if self.Wci is None:
+            self.Wci, self.Wcf, self.Wco = (torch.zeros(1, *c.shape[1:], dtype=c.dtype) for _ in range(3))
+        ci = torch.sigmoid(self.Wxi(x) + self.Whi(h) + c * self.Wci)
+        cf = torch.sigmoid(self.Wxf(x) + self.Whf(h) + c * self.Wcf)
+        cc = cf * c + ci * torch.tanh(self.Wxc(x) + self.Whc(h))
+        co = torch.sigmoid(self.Wxo(x) + self.Who(h) + cc * self.Wco)
+        return co * torch.tanh(cc), cc
