@@ -42,7 +42,8 @@ class Adapter:
                     f"{self.title} builds for the GPU of this machine, {here}; leave out --target {asked}"
                 )
             return [here]
-        known = sorted(name for name in self.library().ComputeCapability.__members__ if name.startswith("SM"))
+        members = self.library().ComputeCapability.__members__
+        known = sorted((name for name in members if name.startswith("SM")), key=lambda name: int(name[2:]))
         named = asked.upper().replace("_", "").split(",") if asked else [here] if here else []
         if not named:
             raise UnrainError(f"name the GPUs to build for, there is none here: --target with {', '.join(known)}")

@@ -89,7 +89,7 @@ def export_kernels(output: Path, archs: Sequence[int], precision: str, ops: Sequ
     write(output / "unrain_kernels.h", text)
     write(output / "manifest.json", json.dumps(manifest, indent=1))
     spilling = [f"{entry['name']} ({entry['arch']}, {entry['spills']} bytes)" for entry in entries if entry["spills"]]
-    notes = [f"{len(entries)} cubins in {output}, {sum(map(len, files.values())):,} bytes"]
+    notes = [f"{len(entries)} cubins, {sum(map(len, files.values())):,} bytes"]
     notes += [f"registers spill in {len(spilling)} of them: {', '.join(spilling[:6])}"] if spilling else []
     return Outcome([output / "manifest.json", output / "unrain_kernels.h"], notes, manifest)
 

@@ -147,6 +147,8 @@ def _check(precision: str, others: str, size: tuple[int, int] | None, batch: int
         raise UnrainError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if others not in ("fp16", "fp32"):
         raise UnrainError(f"the layers that are not int8 compute in fp16 or fp32, not in {others!r}")
+    if others != "fp16" and precision != "int8":
+        raise UnrainError(f"--others is for what an int8 graph has besides int8, this one is all {precision}")
     if precision == "int8" and state:
         raise UnrainError("int8 with a carried state would need calibration on sequences; export the state in fp16")
     if size is not None and (len(size) != 2 or min(size) < 8):

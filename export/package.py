@@ -123,7 +123,5 @@ def _check(options: Options, device: str) -> None:
         raise UnrainError("a package for cuda is made on a machine with an NVIDIA GPU, and there is none here")
     if options.precision != "fp32":
         raise UnrainError(f"a package computes in fp32, not in {options.precision}")
-    if options.frames or options.state or options.smallest or options.largest:
-        raise UnrainError("a package takes pictures of one --size; leave out --frames, --state, --min-size, --max-size")
     if options.size is not None and min(options.size) < 8:
         raise UnrainError(f"size must be at least 8x8, got {options.size[0]}x{options.size[1]}")

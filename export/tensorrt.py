@@ -159,6 +159,8 @@ def verify_engine(path: Path, model: nn.Module | None, pictures: Sequence[np.nda
 
 def _checked(adapter: Adapter, options: Options) -> tuple[list[str], Profile]:
     adapter.library()
+    if options.size is not None and (options.smallest or options.largest):
+        raise UnrainError("an engine for one --size has no others to be fast at; leave out --min-size and --max-size")
     return adapter.targets(options.target), Profile.of(options.smallest, options.largest)
 
 

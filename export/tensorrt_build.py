@@ -6,9 +6,12 @@ lost its half precision on the way would build without complaint, at half the sp
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -81,7 +84,7 @@ def build(
         config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, workspace)
     shapes = _set_profile(builder, config, graph, profile)
     keep_timings = _timing_cache(config, adapter, library.__version__, targets) if adapter.timing_cache else None
-    with _progress(library) as monitor:
+    with _interruptible() as interrupted, _progress(library, interrupted) as monitor:
         config.progress_monitor = monitor
         plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -165,7 +168,24 @@ def _listener(library: ModuleType) -> tuple[Any, list[str]]:
     return Listener(), complaints
 
 
-def _progress(library: ModuleType) -> Any:
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C is noted, and raised at the end: the library loses what is raised in its callbacks, and builds on."""
+    noted: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()  # elsewhere no signal arrives
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    try:
+        yield lambda: bool(noted)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if noted:
+        raise KeyboardInterrupt
+
+
+def _progress(library: ModuleType, interrupted: Callable[[], bool]) -> Any:
     """A bar per phase on a terminal's stderr; leave the `with` block after the build."""
     from ..engine.cli.console import progress_bar
 
@@ -193,7 +213,7 @@ def _progress(library: ModuleType) -> Any:
         def step_complete(self, phase_name: str, step: int) -> bool:
             if phase_name in self.tasks:
                 bar.update(self.tasks[phase_name], completed=step + 1)
-            return True
+            return not interrupted()
 
     return Monitor()
 

@@ -83,7 +83,7 @@ def command(
     """
     # `export` is the floor above this one. Only this line of the command line reaches up, when it is called.
     from ...export.pictures import batches, pictures_in
-    from ...export.targets import Options, export, reject
+    from ...export.targets import Options, export, named, settle, staging
     from ...export.targets import target as find_target
     from ...export.verify import verify as verify_file
 
@@ -95,17 +95,9 @@ def command(
         fidelity = verify_file(verify, model, batches(pictures))
         _report({"file": str(verify), "verified": _as_json(fidelity)}, [str(fidelity)], as_json)
         raise typer.Exit(0 if fidelity.passed else 1)
-    model = None
-    if to != "kernels":
-        model = load_model(name or DEFAULT_MODEL, weights)
     if output is None:
         raise UnrainError(f"say where to write: -o FILE{chosen.suffix}" if chosen.suffix else "say where: -o FOLDER")
-    if chosen.suffix and output.suffix != chosen.suffix:
-        raise UnrainError(f"{output} must end in {chosen.suffix}")
-    if chosen.suffix:
-        check_writable(output)
-    else:
-        make_folder(output)
+    output = named(output, to)
     options = Options(
         precision=chosen.precision if precision == "auto" else precision,
         stages=stages,
@@ -123,17 +115,29 @@ def command(
         workspace=workspace * 2**20 if workspace else None,
         pictures=pictures,
     )
-    outcome = export(model, to, output, options)
-    lines = [*(f"{path}, {path.stat().st_size:,} bytes" for path in outcome.files), *outcome.notes]
-    answer = {"files": [str(path) for path in outcome.files], "details": outcome.details, "notes": outcome.notes}
-    if unchecked or outcome.verify is None or model is None:
-        _report(answer, lines, as_json)
-        return
-    fidelity = verify_file(outcome.verify, model, batches(pictures))
-    _report({**answer, "verified": _as_json(fidelity)}, [*lines, str(fidelity)], as_json)
-    if not fidelity.passed:
-        moved = reject(outcome)
-        complain(f"it does not compute the same; put aside as {', '.join(map(str, moved))}")
+    model = load_model(name or DEFAULT_MODEL, weights) if to != "kernels" else None
+    if chosen.suffix:
+        check_writable(output)
+    else:
+        make_folder(output)
+    fidelity = None
+    with staging(output, to) as (folder, place):
+        outcome = export(model, to, place, options)
+        if not unchecked and outcome.verify is not None:
+            fidelity = verify_file(outcome.verify, model, batches(pictures))
+        passed = fidelity is None or fidelity.passed
+        files = settle(outcome, folder, output.parent if chosen.suffix else output, passed)
+    notes = outcome.notes
+    if options.precision == "int8" and images is None:
+        notes = [*notes, "calibrated on the bundled pictures; pictures of your own camera (--images) are better"]
+    answer = {"files": [str(path) for path in files], "details": outcome.details, "notes": notes}
+    lines = [*(f"{path}, {path.stat().st_size:,} bytes" for path in files), *notes]
+    if fidelity is not None:
+        answer["verified"] = _as_json(fidelity)
+        lines.append(str(fidelity))
+    _report(answer, lines, as_json)
+    if not passed:
+        complain(f"it does not compute the same; put aside as {', '.join(map(str, files))}")
         raise typer.Exit(1)
 
 

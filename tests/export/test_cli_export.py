@@ -10,6 +10,7 @@ from onnx import numpy_helper
 
 import unrain
 from unrain.engine.cli.main import main
+from unrain.engine.errors import UnrainError
 from unrain.engine.images import write_image
 from unrain.engine.models.checkpoint import save
 from unrain.engine.runtime import sidecar
@@ -88,9 +89,30 @@ def test_an_exported_file_is_verified_again(run, exported, weights, images, tmp_
 
 def test_what_does_not_compute_the_same_is_put_aside(run, weights, images, tmp_path, monkeypatch):
     monkeypatch.setitem(unrain.export.fidelity.RULE, "fp32", 500.0)
+    (tmp_path / "x.onnx").write_text("what served until now")
     code, out, err = run(weights, "--images", images, "-o", tmp_path / "x.onnx")
-    assert code == 1 and "fp32 FAILED" in out and "put aside as" in err
-    assert [path.name for path in tmp_path.iterdir()] == ["x.onnx.rejected"]
+    assert code == 1 and "fp32 FAILED" in out and f"put aside as {tmp_path / 'x.onnx.rejected'}" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.onnx", "x.onnx.rejected"]
+    assert (tmp_path / "x.onnx").read_text() == "what served until now"
+
+
+@pytest.mark.parametrize(("error", "code"), [(UnrainError("no"), 1), (KeyboardInterrupt(), 130)])
+def test_breaking_off_during_verification_leaves_nothing(run, weights, images, tmp_path, monkeypatch, error, code):
+    def breaks(path, *_):
+        assert path.is_file() and path.parent.parent == tmp_path
+        raise error
+
+    monkeypatch.setattr("unrain.export.verify.verify", breaks)
+    found, _, err = run(weights, "--images", images, "-o", tmp_path / "x.onnx")
+    assert found == code and err.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_does_not_compute_the_same_is_put_aside(run, weights, images, tmp_path, monkeypatch):
+    monkeypatch.setitem(unrain.export.fidelity.RULE, "fp16", 500.0)
+    code, _, err = run(weights, "--to", "server", "--images", images, "-o", tmp_path)
+    assert code == 1 and "put aside as" in err
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {"srn/1/model.onnx.rejected", "srn/config.pbtxt.rejected"}
 
 
 @pytest.mark.parametrize(
@@ -99,6 +121,10 @@ def test_what_does_not_compute_the_same_is_put_aside(run, weights, images, tmp_p
         (["--to", "coreml", "-o", "x"], "--to must be one of onnx, int8, server"),
         (["WEIGHTS"], "say where to write: -o FILE.onnx"),
         (["WEIGHTS", "-o", "x.txt"], "x.txt must end in .onnx"),
+        (["WEIGHTS", "-o", "x.engine"], "x.engine must end in .onnx, or say --to tensorrt or --to tensorrt-rtx"),
+        (["WEIGHTS", "-o", "x.onnx", "--arch", "sm_87"], "--to onnx has no use for --arch; leave that out"),
+        (["WEIGHTS", "-o", "x.onnx", "--max-size", "64x64"], "--to onnx has no use for --max-size; leave that out"),
+        (["WEIGHTS", "-o", "x.onnx", "--others", "fp32"], "--others is for what an int8 graph has besides int8"),
         (["WEIGHTS", "-o", "x.onnx", "--size", "480"], "--size must be HEIGHTxWIDTH, such as 480x640; got '480'"),
         (["WEIGHTS", "-o", "x.onnx", "--size", "4x480"], "size must be height and width of at least 8 each"),
         (["WEIGHTS", "-o", "x.onnx", "--precision", "int4"], "precision must be one of fp32, fp16, int8"),

@@ -49,7 +49,7 @@ def test_what_a_package_cannot_be_is_said_first(network, tmp_path):
     wrong = {
         "computes in fp32, not in fp16": Options("fp16"),
         "for --target cpu or cuda, not for SM89": Options("fp32", target="SM89"),
-        "pictures of one --size": Options("fp32", frames=True),
+        "--to package has no use for --max-size, --frames": Options("fp32", frames=True, largest=(64, 64)),
         "at least 8x8, got 4x64": Options("fp32", size=(4, 64)),
         "has no stages": Options("fp32", stages=3),
     }

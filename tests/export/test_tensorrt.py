@@ -2,7 +2,10 @@
 
 import json
 import re
+import signal
 import sys
+from functools import cache
+from types import SimpleNamespace
 
 import pytest
 from onnx import TensorProto
@@ -22,44 +25,57 @@ from unrain.export.verify import verify
 rtx = pytest.importorskip("tensorrt_rtx")
 
 QUICK = ("srn", "brn", "stagewise", "timelapse", "mspfn-light")
-NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in unrain.models()]
-TARGETS = [pytest.param("SM86", marks=pytest.mark.slow), "SM89", pytest.param("SM120", marks=pytest.mark.slow)]
+EACH = ("SM86", "SM89", "SM120")
+slow = pytest.mark.slow
+# One engine may serve several GPUs, and takes no longer to build.
+CASES = [pytest.param(name, EACH, id=name, marks=() if name in QUICK else slow) for name in unrain.models()]
+CASES += [pytest.param(name, (target,), id=f"{name}-{target}", marks=slow) for name in QUICK for target in EACH]
 
 
 def graph_of(model, precision="fp16"):
     return build_onnx(model, precision, None, None, 1, False, False, None, "fp16")
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def name(request):
-    return request.param
-
-
 @pytest.fixture(scope="module")
-def graph(name, network):
-    return graph_of(network(name))
+def half(network):
+    """`half(name)`: the half-precision graph of a network, and what there is to say about it."""
+    return cache(lambda name: graph_of(network(name)))
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_every_network_builds_in_half_precision_without_a_gpu(name, graph, network, tmp_path, target):
-    model, exported = graph
+@pytest.mark.parametrize(("name", "targets"), CASES)
+def test_every_network_builds_in_half_precision_without_a_gpu(name, targets, half, network, tmp_path, capsys):
+    model, exported = half(name)
     made = tensorrt.write_engine(
-        model, exported.description, tmp_path / f"{name}.engine", TENSORRT_RTX, [target], Profile()
+        model, exported.description, tmp_path / f"{name}.engine", TENSORRT_RTX, targets, Profile()
     )
     said = sidecar.read(made.path)
     written = sum(node.op_type in ("Conv", "ConvTranspose") for node in model.graph.node)
     assert (said["convolutions"]["half"], said["convolutions"]["single"]) == (written, [])
-    assert said["weights"] == weights_hash(network(name)) and said["targets"] == [target]
+    assert said["weights"] == weights_hash(network(name)) and said["targets"] == list(targets)
     assert said["profile"]["image"] == [[1, 3, 64, 64], [1, 3, 720, 1280], [1, 3, 1088, 1920]]
-    assert sidecar.read_engine(made.path, target=target) == made.built.engine
+    for target in targets:
+        assert sidecar.read_engine(made.path, target=target) == made.built.engine
     assert list(tmp_path.glob("*.part")) == []
-    print(f"{name} {target}: {said['bytes']:,} bytes, {made.built.layers} layers, {made.built.seconds:.1f} s")
+    with capsys.disabled():
+        print(f"\n{name} {'+'.join(targets)}: {said['bytes']:,} bytes, {made.built.seconds:.1f} s", end=" ")
     assert made.built.seconds < 60
 
 
+def test_an_interrupt_ends_the_build(half, monkeypatch):
+    """Ctrl-C comes while the library is at work, in one of its calls back to Python."""
+    done = []
+    bar = SimpleNamespace(start=lambda: None, stop=lambda: None, remove_task=done.append, update=lambda *_, **__: None)
+    bar.add_task = lambda *_, **__: signal.raise_signal(signal.SIGINT)
+    monkeypatch.setattr("unrain.engine.cli.console.progress_bar", lambda: bar)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        build(half("srn")[0], TENSORRT_RTX, ["SM89"], Profile())
+    assert done and signal.getsignal(signal.SIGINT) is handler
+
+
 @pytest.fixture(scope="module")
-def srn(network):
-    return graph_of(network("srn"))
+def srn(half):
+    return half("srn")
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +229,7 @@ def test_a_missing_tensorrt_is_one_line_that_names_the_package(network, tmp_path
 
 def test_targets_that_cannot_be_are_one_line(monkeypatch):
     monkeypatch.setattr("unrain.export.adapter.gpu_here", lambda: None)
-    with pytest.raises(UnrainError, match=r"--target with SM120, .*SM75"):
+    with pytest.raises(UnrainError, match=r"--target with SM75, .*SM120"):
         TENSORRT_RTX.targets(None)
     with pytest.raises(UnrainError, match="not SM87"):
         TENSORRT_RTX.targets("SM87")
