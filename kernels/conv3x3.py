@@ -100,7 +100,7 @@ def convolve(
     """out = relu_sum(relu(conv(maps side by side)) + add), each where it is asked for.
 
     maps      [B,C,H,W] channels-last of one dtype, float32 or bfloat16
-    out, add  [B,kept,H,W] channels-last, of the maps' dtype or float32
+    out, add  [B,kept,H,W] channels-last, of the maps' dtype or float32; they may be one tensor, but no map
     """
     _run(maps, packed, out, workspace, add=add, relu=int(relu), relu_sum=int(relu_sum))
     return out
@@ -111,8 +111,8 @@ def cell(
 ) -> None:
     """A ConvLSTM step whose gates, i, f, g, o, are that convolution; without c, a first step with the gates i, g, o.
 
-    c, c_out  float32
-    h_out     of the maps' dtype; neither it nor c_out may be one of the inputs
+    c, c_out  float32; they may be one tensor
+    h_out     of the maps' dtype, and none of them
     """
     _run(maps, packed, h_out, workspace, c=c, c_next=c_out, gates=3 if c is None else 4)
 

@@ -162,7 +162,7 @@ def _engine_row(
     explained = engine.explain()
     row.runs = f"{explained['backend']} {explained['precision']}"
     if explained["tile"] is not None:
-        row.notes.append(f"tiles of {explained['tile']}")
+        row.notes.append(f"tiles of {' x '.join(map(str, explained['tile']))}")
     if backend != "auto" and explained["precision"] != precision:
         row.reason = f"wrong: {explained['others'].get(row.key, 'it fell back to ' + row.runs)}"
         return row

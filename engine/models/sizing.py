@@ -17,8 +17,12 @@ def check_images(x: Tensor) -> None:
         raise UnrainError(f"expected RGB pictures of shape [B, 3, H, W], got {list(x.shape)}")
     if not x.is_floating_point():
         raise UnrainError(f"expected floating-point pictures with values in [0, 1], got {str(x.dtype)[6:]}")
-    if min(x.shape[-2:]) < SMALLEST:
-        raise UnrainError(f"pictures must be at least 8 x 8, got {x.shape[-2]} x {x.shape[-1]}")
+    check_size(*x.shape[-2:])
+
+
+def check_size(height: int, width: int) -> None:
+    if min(height, width) < SMALLEST:
+        raise UnrainError(f"pictures must be at least 8 x 8, got {height} x {width}")
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:

@@ -16,9 +16,9 @@ from ... import kernels
 from ...kernels import frame_to_tensor, tensor_to_frame
 from ..errors import UnrainError
 from ..models import load
-from ..models.sizing import check_images
+from ..models.sizing import check_images, check_size
 from . import tiling
-from .backends import Step
+from .backends import Runner, Step
 from .explanation import Explanation
 from .selection import Selection
 
@@ -87,7 +87,10 @@ class Engine:
             )
 
     def __call__(self, x: Tensor | np.ndarray) -> Tensor | np.ndarray:
-        """float [B,3,H,W] in [0,1] -> the same; uint8 numpy RGB [H,W,3] -> the same."""
+        """float [B,3,H,W] in [0,1] -> the same; uint8 numpy RGB [H,W,3] -> the same.
+
+        What the network gives that is no number comes out as such, or raises where the result is bytes.
+        """
         if isinstance(x, np.ndarray):
             return self._frame(x)
         check_images(x)
@@ -119,34 +122,55 @@ class Engine:
             fidelity_db=chosen.decibels if chosen else None,
             milliseconds=chosen.milliseconds if chosen else None,
             trial_pixels=chosen.trial_pixels if chosen else None,
-            tile=plan.tile if plan else None,
+            tile=list(plan.tile) if plan and plan.tile is not None else None,
             halo=plan.halo if plan and plan.tile is not None else None,
             notes=notes,
             others={**self._selection.others, **(chosen.others if chosen else {})},
         )
 
+    def _runner_and_plan(self, height: int, width: int) -> tuple[Runner, tiling.Plan]:
+        chosen = self._selection.for_size(height, width)
+        self._plan = tiling.plan(
+            self.model, chosen.backend, chosen.precision, height, width, self.tile, self.max_memory
+        )
+        return chosen.runner, self._plan
+
     def _whole_or_tiles(self, x: Tensor) -> Tensor:
         """Not clamped; float32 on the engine's device, or where x is if it was cut into tiles."""
         height, width = x.shape[-2:]
-        chosen = self._selection.for_size(height, width)
-        plan = self._plan = tiling.plan(self.model, chosen.backend, height, width, self.tile, self.max_memory)
+        runner, plan = self._runner_and_plan(height, width)
         if plan.tile is None:
-            return chosen.runner.run(x.to(self.device, torch.float32))
+            return runner.run(x.to(self.device, torch.float32))
         out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
         for window in tiling.windows(height, width, plan.tile, plan.halo):
             for b in range(x.shape[0]):
                 part = x[b : b + 1, :, window.rows, window.columns].to(self.device, torch.float32).contiguous()
-                kept = chosen.runner.run(part)[(..., *window.kept)]
+                kept = runner.run(part)[(..., *window.kept)]
                 out[(slice(b, b + 1), slice(None), *window.place)] = kept.to(out.device)
         return out
 
     def _frame(self, frame: np.ndarray) -> np.ndarray:
+        """Tile by tile from bytes to bytes, so that no large picture is held in floating point."""
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
             raise UnrainError(f"expected a uint8 RGB picture [H, W, 3], got {frame.dtype} of shape {list(frame.shape)}")
+        height, width = frame.shape[:2]
+        check_size(height, width)
         with limited_to(self.threads):
-            x = frame_to_tensor(frame, device=self.device)
-            check_images(x)
-            return tensor_to_frame(self._whole_or_tiles(x)).cpu().numpy()
+            runner, plan = self._runner_and_plan(height, width)
+            if plan.tile is None:
+                return _picture(runner.run(frame_to_tensor(frame, device=self.device)))
+            out = np.empty(frame.shape, np.uint8)
+            for window in tiling.windows(height, width, plan.tile, plan.halo):
+                part = frame_to_tensor(frame[window.rows, window.columns], device=self.device)
+                out[window.place] = _picture(runner.run(part)[(..., *window.kept)])
+            return out
+
+
+def _picture(x: Tensor) -> np.ndarray:
+    """[1,3,H,W] as bytes. They hold no NaN, which must not become a black pixel unseen."""
+    if not x.isfinite().all():
+        raise UnrainError("the model gave values that are no numbers (NaN or infinite)")
+    return tensor_to_frame(x).cpu().numpy()
 
 
 def _with_stages(model: nn.Module, stages: int | None) -> nn.Module:

@@ -12,7 +12,7 @@ class Explanation(dict[str, Any]):
     backend, precision   what runs; None where "auto" waits for the first picture
     fidelity_db          of it against the fp32 reference on a bundled picture; None for the reference itself
     milliseconds         its time in the trial of `trial_pixels` squared; None where there was no trial
-    tile, halo           of the last picture, in pixels; None where it was not cut
+    tile, halo           [height, width] of the last picture's tiles, and pixels; None where it was not cut
     others               {"backend precision": why it was not taken}
     notes                all else worth knowing: a precision that fell back, how tiles differ from the whole picture
     """
@@ -29,7 +29,7 @@ class Explanation(dict[str, Any]):
             side = self["trial_pixels"]
             details.append(f"{self['milliseconds']:.1f} ms for {side} x {side} in the trial")
         if self["tile"] is not None:
-            details.append(f"tiles of {self['tile']} with a halo of {self['halo']}")
+            details.append(f"tiles of {' x '.join(map(str, self['tile']))} with a halo of {self['halo']}")
         lines = [", ".join([first, *details]), *self["notes"]]
         same: dict[tuple[str, str], list[str]] = {}  # a backend that cannot run at all has one line
         for name, reason in self["others"].items():

@@ -26,10 +26,12 @@ SMALLEST = 64
 
 HALOS = {"SRN": 64, "BRN": 96, "Stagewise": 96, "MLMCN": 96}
 _OTHER_HALO = 64
-# Bytes per pixel at the peak of a run in plain fp32, as measured.
-_BYTES = {"SRN": 1900, "BRN": 2800, "Stagewise": 1300, "MLMCN": 4000, "Timelapse": 1900}
+# Bytes per pixel at the peak of a run in fp32, as measured, at the networks' own width.
+_BYTES = {"SRN": 1900, "BRN": 2800, "Stagewise": 1600, "MLMCN": 4000, "Timelapse": 1900}
 _OTHER_BYTES = 6000
-_FUSED_SHARE = 0.67  # of that, where the fused path runs: it never holds the gates of a whole picture
+# The same of the fused path, which never holds the gates of a whole picture, and writes in place what it can.
+_FUSED_BYTES = {("SRN", "lstm"): 1000, ("SRN", "gru"): 1500, ("BRN", "lstm"): 1800, ("BRN", "gru"): 3100}
+_FUSED_BF16 = 0.65  # of that
 _SEES_ALL = {
     "MSPFN": "its channel attention averages over the whole picture, and over each tile instead where there are tiles",
     "Timelapse": "its instance norm averages over the whole picture, and over each tile instead where there are tiles",
@@ -46,38 +48,79 @@ class Window(NamedTuple):
 
 
 class Plan(NamedTuple):
-    tile: int | None  # None: the whole picture at once
+    tile: tuple[int, int] | None  # height and width of what a window adds to the picture; None: the whole at once
     halo: int
     note: str | None
 
 
 def plan(
-    model: nn.Module, backend: str, height: int, width: int, tile: int | str | None, max_memory: int | None
+    model: nn.Module,
+    backend: str,
+    precision: str,
+    height: int,
+    width: int,
+    tile: int | str | None,
+    max_memory: int | None,
 ) -> Plan:
     """How a picture of this size is cut: not at all where it fits."""
     kind = type(model).__name__
     halo = HALOS.get(kind, _OTHER_HALO)
     if tile is None:
         return Plan(None, halo, None)
-    bytes_each = int(_BYTES.get(kind, _OTHER_BYTES) * (_FUSED_SHARE if backend == "fused" else 1))
-    limit = MEMORY if max_memory is None else max_memory
     if isinstance(tile, str):
-        if height * width * bytes_each <= limit:
+        limit, each = MEMORY if max_memory is None else max_memory, bytes_per_pixel(model, backend, precision)
+        if height * width * each <= limit:
             return Plan(None, halo, None)
-        side = int((limit / bytes_each) ** 0.5) // ALIGNMENT * ALIGNMENT
-        tile = side - 2 * halo
-        if tile < SMALLEST:
-            needed = (SMALLEST + 2 * halo) ** 2 * bytes_each
+        sides = _cheapest(height, width, halo, int(limit / each))
+        if sides is None:
+            needed = int((SMALLEST + 2 * halo) ** 2 * each)
             raise UnrainError(f"max_memory of {limit} bytes is too little for a tile; it takes {needed}")
     elif height <= tile and width <= tile:
         return Plan(None, halo, None)
-    return Plan(int(tile), halo, f"tiles: {_SEES_ALL[kind]}" if kind in _SEES_ALL else None)
+    else:
+        sides = int(tile), int(tile)
+    return Plan(sides, halo, f"tiles: {_SEES_ALL[kind]}" if kind in _SEES_ALL else None)
 
 
-def windows(height: int, width: int, tile: int, halo: int) -> Iterator[Window]:
+def bytes_per_pixel(model: nn.Module, backend: str, precision: str) -> float:
+    """What a run holds at its peak, beside the weights and the picture."""
+    kind, config = type(model).__name__, getattr(model, "config", None)
+    each: float = _BYTES.get(kind, _OTHER_BYTES)
+    if backend == "fused":
+        each = _FUSED_BYTES.get((kind, config.cell), each) * (_FUSED_BF16 if precision == "bf16" else 1)
+    channels = getattr(config, "channels", None)
+    return each * channels / type(config)().channels if channels else each
+
+
+def _cheapest(height: int, width: int, halo: int, pixels: int) -> tuple[int, int] | None:
+    """Height and width of the tiles that compute the fewest pixels, halos and all, in windows of at most `pixels`."""
+    found: list[tuple[int, int, int]] = []
+    for rows in _counts(height, halo):
+        for columns in _counts(width, halo):
+            window = _window(height, rows, halo), _window(width, columns, halo)
+            if window[0] * window[1] <= pixels:
+                found.append((rows * columns * window[0] * window[1], *window))
+                break  # more columns only add halos
+    if not found:
+        return None
+    _, *best = min(found)
+    return best[0] - 2 * halo, best[1] - 2 * halo
+
+
+def _counts(side: int, halo: int) -> range:
+    """Into how many windows a side may be cut, none of which adds less than the smallest tile."""
+    return range(1, max((side - 2 * halo) // SMALLEST, 1) + 1)
+
+
+def _window(side: int, count: int, halo: int) -> int:
+    """Its length, if `count` of them cover the side."""
+    return side if count == 1 else -(-(side + 2 * halo * (count - 1)) // count // ALIGNMENT) * ALIGNMENT
+
+
+def windows(height: int, width: int, tile: tuple[int, int], halo: int) -> Iterator[Window]:
     """The tiles of a picture, row by row."""
-    for top, rows, kept_rows, place_rows in _cuts(height, tile, halo):
-        for left, columns, kept_columns, place_columns in _cuts(width, tile, halo):
+    for top, rows, kept_rows, place_rows in _cuts(height, tile[0], halo):
+        for left, columns, kept_columns, place_columns in _cuts(width, tile[1], halo):
             yield Window(
                 slice(top, top + rows),
                 slice(left, left + columns),

@@ -1,6 +1,7 @@
 """Tiles: they cover a picture exactly once, have their halo, and do not show."""
 
-import resource
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,26 +9,27 @@ import torch
 
 import unrain
 from unrain.engine.errors import UnrainError
+from unrain.engine.images import read_image, write_image
 from unrain.engine.runtime import tiling
 from unrain.engine.runtime.engine import Engine
 from unrain.engine.runtime.fidelity import sample
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (100, 64), (257, 500), (641, 333)])
-@pytest.mark.parametrize(("tile", "halo"), [(64, 0), (64, 32), (96, 40)])
+@pytest.mark.parametrize(("tile", "halo"), [((64, 64), 0), ((64, 80), 32), ((96, 64), 40)])
 def test_windows_cover_every_pixel_once_with_their_halo(height, width, tile, halo):
     covered = np.zeros((height, width), int)
     for window in tiling.windows(height, width, tile, halo):
         covered[window.place] += 1
-        for whole, kept, place, side in zip(
-            (window.rows, window.columns), window.kept, window.place, (height, width), strict=True
+        for whole, kept, place, side, longest in zip(
+            (window.rows, window.columns), window.kept, window.place, (height, width), tile, strict=True
         ):
             assert whole.start % tiling.ALIGNMENT == 0 and 0 <= whole.start < whole.stop <= side
             assert kept.stop - kept.start == place.stop - place.start
             assert whole.start + kept.start == place.start
             assert whole.start == 0 or kept.start >= halo
             assert whole.stop == side or whole.stop - place.stop >= halo
-            assert whole.stop - whole.start <= tile + 2 * halo + tiling.ALIGNMENT
+            assert whole.stop - whole.start <= longest + 2 * halo + tiling.ALIGNMENT
     assert (covered == 1).all()
 
 
@@ -48,23 +50,50 @@ def test_seams_of_trained_weights_do_not_show():
     assert (whole - x).abs().max() > 0 and (whole - tiles).abs().max() < 1 / 255
 
 
+def computed(plan, height, width):
+    """Pixels of every window, and of the largest."""
+    sizes = [
+        (each.rows.stop - each.rows.start) * (each.columns.stop - each.columns.start)
+        for each in tiling.windows(height, width, plan.tile, plan.halo)
+    ]
+    return sum(sizes), max(sizes)
+
+
 def test_max_memory_decides_when_to_cut():
     model = unrain.build("srn")
-    assert tiling.plan(model, "eager", 256, 256, "auto", None).tile is None
-    assert tiling.plan(model, "eager", 2160, 3840, None, None).tile is None
-    cut = tiling.plan(model, "eager", 2160, 3840, "auto", None).tile
-    smaller = tiling.plan(model, "eager", 2160, 3840, "auto", tiling.MEMORY // 4).tile
-    assert cut > smaller >= tiling.SMALLEST
-    assert tiling.plan(model, "fused", 2160, 3840, "auto", None).tile > cut
+
+    def planned(backend, height, width, tile="auto", memory=None, precision="fp32"):
+        return tiling.plan(model, backend, precision, height, width, tile, memory)
+
+    assert planned("eager", 256, 256).tile is None
+    assert planned("eager", 2160, 3840, tile=None).tile is None
+    assert planned("fused", 1000, 1000).tile is None
     with pytest.raises(UnrainError, match="max_memory of 1000"):
-        tiling.plan(model, "eager", 256, 256, "auto", 1000)
+        planned("eager", 256, 256, memory=1000)
+
+
+@pytest.mark.parametrize("name", ["srn", "srn-gru", "brn", "brn-gru", "stagewise"])
+@pytest.mark.parametrize("size", [(2160, 3840), (3840, 2160), (5000, 900), (300, 9000)])
+@pytest.mark.parametrize("memory", [1 << 28, 1 << 30])
+def test_windows_fit_into_memory_and_compute_little_twice(name, size, memory):
+    model = unrain.build(name)
+    for backend in ("eager", "fused")[: 1 if name == "stagewise" else 2]:
+        plan = tiling.plan(model, backend, "fp32", *size, "auto", memory)
+        total, largest = computed(plan, *size)
+        each = tiling.bytes_per_pixel(model, backend, "fp32")
+        assert largest * each <= memory
+        # Square windows of that memory, as many as cover the picture, are no better.
+        side = int((memory / each) ** 0.5) // 16 * 16
+        if side > 2 * plan.halo + tiling.SMALLEST:
+            square = plan._replace(tile=(side - 2 * plan.halo,) * 2)
+            assert total <= computed(square, *size)[0]
 
 
 def test_a_network_that_sees_everything_says_what_tiles_do():
     engine = Engine(unrain.build("timelapse").eval(), "eager", "fp32", "cpu", tile=64)
     engine(sample(100, 100))
     told = engine.explain()
-    assert told["tile"] == 64 and any("instance norm averages" in note for note in told["notes"])
+    assert told["tile"] == [64, 64] and any("instance norm averages" in note for note in told["notes"])
 
 
 def test_frames_are_cut_too():
@@ -82,9 +111,19 @@ def test_a_tile_that_makes_no_sense_is_refused(tile):
 
 
 @pytest.mark.slow
-def test_a_large_picture_in_little_memory():
-    model = unrain.build("srn").eval()
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_a_large_picture_in_little_memory(tmp_path, precision):
+    """As a user runs it: everything that the process takes counts."""
     frame = np.tile((sample(240, 240)[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8), (9, 16, 1))
     assert frame.shape == (2160, 3840, 3)
-    Engine(model, "fused", "fp32", "cpu", stages=1)(frame)  # a peak of one stage is that of all
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < 1.5e9
+    write_image(tmp_path / "in.png", frame)
+    # A peak of one stage is that of all.
+    words = ["run", str(tmp_path / "in.png"), "-o", str(tmp_path / "out.png"), "-T", "1", "--precision", precision]
+    code = f"""
+import resource, subprocess, sys
+subprocess.run([sys.executable, "-m", "unrain.engine.cli.main", *{words!r}], check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert float(told.splitlines()[-1]) < 1.5e9
+    assert read_image(tmp_path / "out.png").shape == frame.shape

@@ -24,7 +24,7 @@ from .convolution import Arithmetic, Direct
 
 BAND_BYTES = 1 << 20  # of pre-activations: what a second-level cache holds beside the band's inputs and the weights
 
-Memory = tuple[Tensor, ...] | None  # (h, c) or (h,) of one branch; None is zero
+Memory = tuple[Tensor, ...] | None  # (h, c) or (h,) of one branch; None is zero. A step may write c where it read it
 
 
 def empty(batch: int, channels: int, height: int, width: int, dtype: torch.dtype) -> Tensor:

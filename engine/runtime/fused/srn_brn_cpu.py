@@ -5,7 +5,8 @@ Everything is channels-last, in float32 or bfloat16; the cell state and the pict
 * Convolutions are our own, in Winograd's form, with ReLU and sum done before they store; the gates of a cell are done
   there too (`cells_cpu.py`). Without the compiled part they are oneDNN's.
 * The part of f_in that sees the rainy picture is the same in all stages: computed once per frame.
-* All maps are buffers that stay; hidden states live in two sets of them that take turns.
+* All maps are buffers that stay, few and written in place where each pixel needs only itself; hidden states live in two
+  buffers that take turns, for their neighbours are read while they are written.
 """
 
 from __future__ import annotations
@@ -41,10 +42,12 @@ class FusedBranch:
         self.channels, self.dtype = channels, dtype
         self._maps: tuple[Tensor, ...] = ()
 
-    def buffers(self, batch: int, height: int, width: int) -> tuple[Tensor, ...]:
-        """Room for one memory."""
-        dtypes = (self.dtype, torch.float32)[: self.cell.states]
-        return tuple(empty(batch, self.channels, height, width, dtype) for dtype in dtypes)
+    def buffers(self, batch: int, height: int, width: int) -> tuple[tuple[Tensor, ...], ...]:
+        """Room for two memories, which share the cell state."""
+        shape = (batch, self.channels, height, width)
+        hidden = [empty(*shape, self.dtype) for _ in range(2)]
+        cell = [empty(*shape, torch.float32)] if self.cell.states == 2 else []
+        return tuple((h, *cell) for h in hidden)
 
     def constant(self, rainy: Tensor) -> Tensor | None:
         """What the rainy picture adds to f_in in every stage."""
@@ -68,12 +71,12 @@ class FusedBranch:
         self.cell([z, *others], memory, out)
         x = out[0]
         if not self._maps or self._maps[0].shape != x.shape:
-            self._maps = tuple(torch.empty_like(x) for _ in range(3))
-        inner, *results = self._maps
+            self._maps = tuple(torch.empty_like(x) for _ in range(2))
+        inner, result = self._maps
         for number, (conv1, conv2) in enumerate(self.blocks):
             y = conv1(x, inner, relu=True)
             # relu(x + relu(z)) is x + relu(z) where x is not negative: in every block but the first.
-            x = conv2(y, results[number % 2], relu=True, add=x, relu_sum=number == 0)
+            x = conv2(y, result, relu=True, add=x, relu_sum=number == 0)
         return self.f_out(x, picture, add=add)
 
 
@@ -126,7 +129,7 @@ class Recurrence(Runner):
                 raise UnrainError("this state has been overwritten: go on from the last Step that this engine gave")
         if self._shape != tuple(x.shape):
             self._shape = tuple(x.shape)
-            self._sets = [tuple(each.buffers(batch, height, width) for each in self.branches) for _ in range(2)]
+            self._sets = list(zip(*(each.buffers(batch, height, width) for each in self.branches), strict=True))
         if state is None:
             return State(x if image is None else image, x, (None,) * len(self.branches), self._count)
         return state if image is None else state._replace(image=image)
