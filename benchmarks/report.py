@@ -161,7 +161,7 @@ def network_table(one: dict[str, Any]) -> list[str]:
         lines.append(
             f"| {bold(row, row['contender'])} | {runs} | {row['median_ms']:.1f} | {row['low_ms']:.1f} to "
             f"{row['high_ms']:.1f} | {row['times_eager']:.2f} | {decibels} | {percent(row['limit_share'])} "
-            f"| {row['ready_s']:.1f} s |"
+            f"| {'' if row['ready_s'] is None else format(row['ready_s'], '.1f') + ' s'} |"
         )
     return [*lines, "", *absences(absent)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,9 @@ import torch
 from . import bystanders
 
 REST = 0.005  # seconds before each run, in which the threads of the contender before go to sleep
-SHORT = 20.0  # ms: so short a run is led by one that is not timed, which wakes its own threads
+LEAD = 5.0  # ms of runs that are not timed lead each that is, in which its own threads wake and the clocks rise
+MOST_LEADS = 100
+SHORT = 20.0  # ms: a run longer than this needs no lead
 
 Run = Callable[[], Any]
 
@@ -53,16 +56,16 @@ def interleaved(
     """Milliseconds of every run of every contender, one run each a round, in an order that rotates."""
     names = list(contenders)
     samples: dict[str, list[float]] = {name: [] for name in names}
-    lead: dict[str, bool] = {}
+    leads: dict[str, int] = {}
     for name in names:
-        usual = [milliseconds(contenders[name]) for _ in range(max(warmups, 1))]
-        lead[name] = min(usual) < SHORT
+        usual = min(milliseconds(contenders[name]) for _ in range(max(warmups, 1)))
+        leads[name] = min(ceil(LEAD / max(usual, 1e-3)), MOST_LEADS) if usual < SHORT else 0
     with bystanders.watched():
         for number in range(rounds):
             turn = number % len(names) if names else 0
             for name in names[turn:] + names[:turn]:
                 time.sleep(REST)
-                if lead[name]:
+                for _ in range(leads[name]):
                     contenders[name]()
                 samples[name].append(clock(contenders[name]))
             if on_round is not None:

@@ -107,13 +107,13 @@ def measure(
     def wanted(backend: str, precision: str) -> bool:
         return (not backends or backend in backends) and (not precisions or precision in precisions)
 
-    machine_limits = limits.measured(chosen)
     with progress_bar() as bar:
         making = bar.add_task("prepare", total=None)
         found = table.rows(
             model, picture, threads, wanted, lambda row: bar.update(making, description=f"prepare {row}")
         )
         bar.update(making, visible=False)
+        machine_limits = limits.measured(chosen)
         timing = bar.add_task("rounds", total=rounds)
         table.time_rows(found, picture, rounds, lambda: bar.advance(timing))
     rows = table.report(found, model, picture, machine_limits, f"{name} {height}x{width}")
