@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import sys
+import time
 from functools import cache
 from types import SimpleNamespace
 
@@ -45,6 +46,7 @@ def half(network):
 @pytest.mark.parametrize(("name", "targets"), CASES)
 def test_every_network_builds_in_half_precision_without_a_gpu(name, targets, half, network, tmp_path, capsys):
     model, exported = half(name)
+    started = time.process_time()  # of this process: other work on the machine does not count
     made = tensorrt.write_engine(
         model, exported.description, tmp_path / f"{name}.engine", TENSORRT_RTX, targets, Profile()
     )
@@ -58,7 +60,7 @@ def test_every_network_builds_in_half_precision_without_a_gpu(name, targets, hal
     assert list(tmp_path.glob("*.part")) == []
     with capsys.disabled():
         print(f"\n{name} {'+'.join(targets)}: {said['bytes']:,} bytes, {made.built.seconds:.1f} s", end=" ")
-    assert made.built.seconds < 60
+    assert time.process_time() - started < 30
 
 
 def test_an_interrupt_ends_the_build(half, monkeypatch):
@@ -67,10 +69,14 @@ def test_an_interrupt_ends_the_build(half, monkeypatch):
     bar = SimpleNamespace(start=lambda: None, stop=lambda: None, remove_task=done.append, update=lambda *_, **__: None)
     bar.add_task = lambda *_, **__: signal.raise_signal(signal.SIGINT)
     monkeypatch.setattr("unrain.engine.cli.console.progress_bar", lambda: bar)
-    handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        build(half("srn")[0], TENSORRT_RTX, ["SM89"], Profile())
-    assert done and signal.getsignal(signal.SIGINT) is handler
+    graph = half("srn")[0]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a program in the background ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build(graph, TENSORRT_RTX, ["SM89"], Profile())
+        assert done and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
