@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from unrain import kernels
 from unrain.engine.errors import UnrainError
 from unrain.export.kernels import GRIDS, architectures, export_kernels, to_kernels
 from unrain.export.targets import Options
@@ -135,6 +136,11 @@ def test_every_kernel_has_a_grid_and_a_precision():
     text = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
     lines = set(text.stdout.splitlines())
     assert lines == {f"{name} 1" for name in GRIDS}
+
+
+def test_every_kernel_that_is_launched_is_among_them():
+    sources = "\n".join(path.read_text() for path in Path(kernels.__file__).parent.glob("**/triton*.py"))
+    assert set(re.findall(r"^\s+(\w+)\[(?:grid\]|\()", sources, re.MULTILINE)) == set(GRIDS)
 
 
 def test_architectures_are_read_or_refused_in_one_line(tmp_path):
