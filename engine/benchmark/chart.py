@@ -14,6 +14,7 @@ from ..errors import UnrainError
 
 WIDTH, HEIGHT = 760, 430
 LEFT, RIGHT, TOP, BOTTOM = 74, 210, 40, 56
+NOTE_WIDTH, NOTE_HEIGHT = 5.6, 12.0  # of a character, and of a line
 COLOURS = ("#1f6feb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#57606a", "#0a7ea4", "#bf3989")
 
 Point = tuple[float, float]
@@ -92,10 +93,38 @@ def draw(chart: Chart, canvas: Canvas) -> None:
             for x, y in placed:
                 canvas.dot(x, y, colour)
         height = TOP + 10 + 18 * number
-        canvas.line([(WIDTH - RIGHT + 12, height), (WIDTH - RIGHT + 32, height)], colour, 3, each.dashed)
+        if each.line:
+            canvas.line([(WIDTH - RIGHT + 12, height), (WIDTH - RIGHT + 32, height)], colour, 3, each.dashed)
+        else:
+            canvas.dot(WIDTH - RIGHT + 22, height, colour)
         canvas.text(WIDTH - RIGHT + 38, height + 4, each.name, size=11)
-    for x, y, text in chart.notes:
-        canvas.text(to_x(x) + 6, to_y(y) - 6, text, size=10)
+    dots = [(to_x(x), to_y(y)) for each in chart.series if each.dots for x, y in each.points]
+    write_notes(canvas, [(to_x(x), to_y(y), text) for x, y, text in chart.notes], dots)
+
+
+def write_notes(canvas: Canvas, notes: Sequence[tuple[float, float, str]], dots: Sequence[Point]) -> None:
+    """Each beside its dot, or as near as the others leave room, with a line to the dot where it is farther off."""
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in dots]
+    for x, y, text in sorted(notes, key=lambda note: (note[1], note[0])):
+        wide = NOTE_WIDTH * len(text)
+        places = [
+            (left, y + NOTE_HEIGHT * step)
+            for step in sorted(range(-14, 15), key=lambda step: (abs(step), step))
+            for left in (x + 9, x - 9 - wide, x + 26, x - 26 - wide)
+            if left > LEFT and left + wide < WIDTH - RIGHT and TOP < y + NOTE_HEIGHT * step < HEIGHT - BOTTOM
+        ]
+        boxes = [(left, middle - NOTE_HEIGHT / 2, left + wide, middle + NOTE_HEIGHT / 2) for left, middle in places]
+        free = (box for box in boxes if not any(overlap(box, other) for other in taken))
+        left, top, right, bottom = box = next(free, (x + 9, y - NOTE_HEIGHT / 2, x + 9 + wide, y + NOTE_HEIGHT / 2))
+        taken.append(box)
+        middle = (top + bottom) / 2
+        if abs(middle - y) > NOTE_HEIGHT or min(abs(left - x), abs(right - x)) > 10:
+            canvas.line([(x, y), (left - 2 if left > x else right + 2, middle)], "#8c959f", 0.7)
+        canvas.text(left, middle + 3.5, text, size=10)
+
+
+def overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def ticks(values: Sequence[float], logarithmic: bool) -> list[float]:
@@ -103,6 +132,10 @@ def ticks(values: Sequence[float], logarithmic: bool) -> list[float]:
     least, most = min(values), max(values)
     if logarithmic:
         first, last = math.floor(math.log10(least) + 1e-9), math.ceil(math.log10(most) - 1e-9)
+        if most / least <= 100:
+            steps = [part * 10.0**power for power in range(first, last + 1) for part in (1, 2, 5)]
+            low = max(step for step in steps if step <= least * (1 + 1e-9))
+            return [step for step in steps if low <= step < most] + [min(step for step in steps if step >= most)]
         return [10.0**power for power in range(first, max(last, first + 1) + 1)]
     step = 10.0 ** math.floor(math.log10(most or 1.0))
     step = next(step * part for part in (0.1, 0.2, 0.25, 0.5, 1.0, 2.0) if most / (step * part) <= 8)
@@ -119,7 +152,7 @@ def label(value: float) -> str:
     for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
         if value >= unit:
             return f"{value / (1e3 if name == 'k' else unit):.3g}{name}"
-    return f"{value:.3g}"
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 class Vector:

@@ -22,28 +22,30 @@ def roofline(found: dict[str, Any], title: str | None = None) -> Chart:
         if not (row["median_ms"] and traffic and row.get("operations")):
             continue
         point = row["operations"] / traffic, row["operations"] / row["median_ms"] * 1e3
-        reached.setdefault(row["contender"] if layers else ("unrain" if row["ours"] else "others"), []).append(point)
-        if not layers and row["contender"] == "unrain":
-            notes.append((*point, row["case"].split(" ")[0]))
+        reached.setdefault("unrain" if row["ours"] else "others", []).append(point)
+        if layers:
+            notes.append((*point, row["contender"]))
+        elif row["contender"] == "unrain":
+            backward = " and backward" if "backward" in row["case"] else ""
+            notes.append((*point, row["case"].split(" ")[0] + backward))
     if not reached:
         raise UnrainError("there is no timed row that counts its operations and bytes")
     intensities = [x for points in reached.values() for x, _ in points]
-    left, right = min(*intensities, 1.0) / 2, max(*intensities, max(rates.values()) / copy) * 4
+    left, right = min(intensities) / (8 if layers else 2), max(*intensities, max(rates.values()) / copy) * 4
+    top = max(rates.values())
     roofs = [
-        Series(
-            f"limit, {name}",
-            [(left, copy * left), *([(rate / copy, rate)] if rate / copy > left else []), (right, rate)],
-            dots=False,
-            dashed=True,
-        )
-        for name, rate in rates.items()
+        Series("limit, memory", [(left, copy * left), (top / copy, top)], dots=False, dashed=True),
+        *(
+            Series(f"limit, {name}", [(max(rate / copy, left), rate), (right, rate)], dots=False, dashed=True)
+            for name, rate in rates.items()
+        ),
     ]
-    dots = [Series(name, points, line=False) for name, points in reached.items()]
+    dots = [Series(name, reached[name], line=False) for name in ("unrain", "others") if name in reached]
     return Chart(
         title or f"Roofline, {found['suite']}, {found['facts']['cpu']}",
         "operations per byte",
         "operations per second",
-        [*roofs, *dots],
+        [*dots, *roofs],
         x_log=True,
         y_log=True,
         notes=notes,
