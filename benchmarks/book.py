@@ -16,6 +16,7 @@ from unrain.engine.benchmark.limits import Limits
 class Book:
     def __init__(self) -> None:
         self.outcomes: dict[tuple[str, str], dict[str, Outcome]] = {}
+        self.sittings: dict[tuple[str, str], dict[str, Outcome]] = {}  # of those that come back to a case
         self.rows: dict[str, list[dict[str, Any]]] = defaultdict(list)  # by suite
         self._conditions: dict[str, tuple[str, Limits]] = {}
 

@@ -32,4 +32,4 @@ def on_the_gpu(run) -> float:
 @pytest.mark.gpu
 @pytest.mark.parametrize(("name", "contender"), listed("cuda"))
 def test_kernels_gpu(name, contender, compete, request):
-    enter(name, contender, compete, request.config.getoption("--rounds") or ROUNDS, "cuda", clock=on_the_gpu)
+    enter(name, contender, compete, request, "cuda", ROUNDS, clock=on_the_gpu)
