@@ -8,6 +8,7 @@
 // Bound   arithmetic: a quarter of the direct multiplications, plus the transforms, which are about half as much again
 //         for 32 channels and less for more.
 // Error   about ten times that of a direct float32 convolution; not for training, and not for the `conv_lstm` op.
+// NaN     and infinity reach, as NaN, all 4 x 4 tiles whose 6 x 6 pixels hold one: more than the neighbours, never fewer.
 #pragma once
 
 #include "../ops.h"
@@ -60,6 +61,9 @@ void transform_patch(const Conv3x3& a, const T* x, Index channels, TilePlace at,
     }
 }
 
+// Of two numbers one of which is none, max gives the second: NaN stays NaN.
+UNRAIN_HD Vec rectified(Vec a) { return max(zero(), a); }
+
 // Bias, ReLU, sum and ReLU; the first `y_channels` are kept.
 template <class Y>
 void finish_tile(const Conv3x3& a, TilePlace at, const float* m, Index matrix) {
@@ -75,9 +79,9 @@ void finish_tile(const Conv3x3& a, TilePlace at, const float* m, Index matrix) {
             for (Index j = 0; j < across; ++j) {
                 const Index to = (pixel + j) * a.y_channels + k;
                 Vec result = tile[i][j] + offset;
-                if (a.relu != 0) result = max(result, zero());
+                if (a.relu != 0) result = rectified(result);
                 if (a.add != nullptr) result = result + load_lanes(static_cast<const Y*>(a.add) + to, n);
-                if (a.relu_sum != 0) result = max(result, zero());
+                if (a.relu_sum != 0) result = rectified(result);
                 if (n >= kLanes) {
                     put(static_cast<Y*>(a.y) + to, result);
                 } else {

@@ -32,7 +32,7 @@ def tier(request, monkeypatch):
 
 
 @pytest.mark.parametrize(("dtype", "products", "room"), KINDS)
-@pytest.mark.parametrize("size", [(1, 1), (3, 5), (4, 4), (9, 33), (37, 60)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 13), (3, 5), (4, 4), (8, 8), (10, 1), (9, 33), (37, 60)])
 def test_matches_pytorch(dtype, products, room, size):
     weight, bias = layer(48, 35)
     first, second = channels_last(2, 32, *size, dtype=dtype), channels_last(2, 16, *size, dtype=dtype)
@@ -64,6 +64,58 @@ def test_a_cell_matches_its_equations(dtype, products, room, first_step):
     cell = f.sigmoid() * c + i.sigmoid() * g.tanh()
     assert (c_out - cell).abs().max() <= 2 * room
     assert (h_out - o.sigmoid() * cell.tanh()).abs().max() <= 2 * room
+
+
+@pytest.mark.parametrize(("dtype", "products", "room"), KINDS)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_reaches_its_tiles_and_no_others(tier, dtype, products, room, bad):
+    """No ReLU makes a zero of it; beyond the tiles whose 6 x 6 pixels hold it, not a bit changes."""
+    weight, bias = layer(32, 32)
+    packed = conv3x3.pack(weight, bias, products)
+    x, add = channels_last(1, 32, 21, 30, dtype=dtype), channels_last(1, 32, 21, 30, dtype=dtype)
+    results = []
+    for value in (x[0, 7, 8, 11].item(), bad):
+        x[0, 7, 8, 11] = value
+        results.append(poisoned(1, 32, 21, 30, dtype=dtype))
+        conv3x3.convolve([x], packed, results[-1], conv3x3.Workspace(), relu=True, add=add, relu_sum=True)
+    clean, spoiled = results
+    plain = F.conv2d(x.double(), weight.double(), bias.double(), padding=1).relu()
+    reached = torch.zeros(21, 30, dtype=torch.bool)
+    reached[4:12, 8:16] = True  # row 8 is also above the second row of tiles, column 11 is left of the fourth
+    assert not (spoiled.isfinite() & ~plain.isfinite()).any()
+    assert torch.equal(spoiled[..., ~reached], clean[..., ~reached]) and clean.isfinite().all()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("place", ["x", "h", "c"])
+def test_a_cell_lets_nan_through(tier, bad, place):
+    weight, bias = layer(64, 128)
+    tensors = {name: channels_last(1, 32, 9, 10) for name in ("x", "h", "c")}
+    tensors[place][0, 3, 4, 5] = bad
+    h_out, c_out = channels_last(1, 32, 9, 10), channels_last(1, 32, 9, 10)
+    packed = conv3x3.pack(weight, bias)
+    conv3x3.cell([tensors["x"], tensors["h"]], packed, tensors["c"], h_out, c_out, conv3x3.Workspace())
+    gates = F.conv2d(torch.cat((tensors["x"], tensors["h"]), 1).double(), weight.double(), bias.double(), padding=1)
+    i, f, g, o = gates.chunk(4, 1)
+    c = f.sigmoid() * tensors["c"] + i.sigmoid() * g.tanh()
+    assert not (c_out.isfinite() & ~c.isfinite()).any()
+    assert not (h_out.isfinite() & ~(o.sigmoid() * c.tanh()).isfinite()).any()
+
+
+@pytest.mark.parametrize(("dtype", "products", "room"), KINDS)
+def test_it_may_write_where_it_reads_a_pixel_alone(dtype, products, room):
+    weight, bias = layer(32, 32)
+    x, add = channels_last(2, 32, 13, 22, dtype=dtype), channels_last(2, 32, 13, 22, dtype=dtype)
+    packed, apart = conv3x3.pack(weight, bias, products), torch.empty_like(add)
+    conv3x3.convolve([x], packed, apart, conv3x3.Workspace(), relu=True, add=add)
+    conv3x3.convolve([x], packed, add, conv3x3.Workspace(), relu=True, add=add)
+    assert torch.equal(add, apart)
+    c = channels_last(2, 32, 13, 22)
+    packed = conv3x3.pack(*layer(32, 128), products)
+    h, other, c_apart = torch.empty_like(x), torch.empty_like(x), torch.empty_like(c)
+    conv3x3.cell([x], packed, c, h, c_apart, conv3x3.Workspace())
+    conv3x3.cell([x], packed, c, other, c, conv3x3.Workspace())
+    assert torch.equal(h, other) and torch.equal(c, c_apart)
 
 
 def test_every_tier_and_thread_count(tier):

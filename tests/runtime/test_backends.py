@@ -193,10 +193,23 @@ def test_fused_gives_the_same_bits_for_every_number_of_threads(precision):
     assert torch.equal(*results)
 
 
-def test_fused_lets_nan_through():
-    x = sample(32, 32).clone()
-    x[0, 0, 5, 5] = torch.nan
-    assert runner("fused", network("srn"), "fp32").run(x).isnan().any()
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_fused_lets_nan_through_wherever_the_network_does(bad, precision):
+    model = network("srn", stages=1)
+    x = sample(32, 48).clone()
+    x[0, 0, 5, 5] = bad
+    ours, plain = runner("fused", model, precision).run(x), eager.make(model, "fp32", CPU, None).run(x)
+    assert plain.isnan().any() and not (ours.isfinite() & ~plain.isfinite()).any()
+
+
+def test_fused_takes_weights_that_are_no_numbers_for_what_they_are():
+    model = network("srn", stages=1)
+    with torch.no_grad():
+        model.branch.f_res[2].conv1.weight[3, 3, 1, 1] = torch.nan  # behind it is a ReLU
+    x = sample(32, 48)
+    assert eager.make(model, "fp32", CPU, None).run(x).isnan().all()
+    assert runner("fused", model, "fp32").run(x).isnan().all()
 
 
 def test_backends_leave_the_network_as_it_was():
