@@ -1,5 +1,6 @@
 """`unrain run`: take the rain out of pictures and video."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -253,9 +254,24 @@ def _prepare(
 
     place = pick_device(device)
     model: Any = load_model(name, weights, stages)
+    _say_what_the_engine_says()
     engine = Engine(model, backend, precision, place, threads, trial_seconds=trial_seconds, **limits)
     details = {"model": model.name, "stages": getattr(model, "stages", None), "device": str(place)}
     return engine, details
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(record.getMessage())
+
+
+def _say_what_the_engine_says() -> None:
+    """A trial that begins, a precision that was not to be had: a line each on stderr."""
+    log = logging.getLogger("unrain.runtime")
+    if not any(isinstance(each, _Lines) for each in log.handlers):
+        log.addHandler(_Lines())
+        log.setLevel(logging.INFO)
+        log.propagate = False
 
 
 def _work(jobs: list[Job], derain: Callable, max_pixels: int, quality: int) -> list[Result]:

@@ -108,7 +108,9 @@ class Selection:
         if result is None or isinstance(runner, str):
             picture = fidelity.sample(side, side).to(self.device)
             wanted = self._untimed() if self.precision == "auto" else self.precision
-            result, runner = trial.race(allowed, self._make, picture, key, self.trial_seconds, wanted)
+            result, runner = trial.race(
+                allowed, self._make, self._build_seconds, picture, key, self.trial_seconds, wanted
+            )
         if not result.winner:
             return self._raced_at_milder(side, result)
         chosen = Chosen(next(each for each in allowed if str(each) == result.winner), runner, None)
@@ -170,6 +172,9 @@ class Selection:
     def _say(self, text: str) -> None:
         log.warning(text)
         self.notes.append(text)
+
+    def _build_seconds(self, each: Candidate) -> float:
+        return backend(each.backend).build_seconds(self.model)
 
     def _make(self, each: Candidate) -> Runner | str:
         """The runner if its output is close enough to the reference, else the reason why not."""

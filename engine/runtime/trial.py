@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import time
@@ -15,6 +16,8 @@ from torch import Tensor
 from . import cache
 from .backends import Runner
 from .candidates import TRIAL_ORDER, UNBUILT, Candidate
+
+log = logging.getLogger("unrain.runtime")
 
 SECONDS = 30.0  # UNRAIN_TRIAL_SECONDS; at 0 nothing is timed, and what needs no build is taken
 ROUNDS = 5
@@ -62,6 +65,7 @@ def stored(key: str, known: list[Candidate]) -> Result | None:
 def race(
     known: list[Candidate],
     make: Make,
+    build_seconds: Callable[[Candidate], float],
     picture: Tensor,
     key: str,
     seconds: float | None = None,
@@ -69,11 +73,13 @@ def race(
 ) -> tuple[Result, Runner | None]:
     """Times what can run on `picture`, best of a few rounds each in turn, until the time is up.
 
-    Where nothing can run, the winner is "" and the runner None. Where there is no time at all, the precision that is
-    `wanted` goes first.
+    What would take longer to build (`build_seconds`) than there is time left is not begun. Where nothing can run, the
+    winner is "" and the runner None. Where there is no time at all, the precision that is `wanted` goes first.
     """
     if seconds is None:
         seconds = float(os.environ.get("UNRAIN_TRIAL_SECONDS", SECONDS))
+    if seconds > 0:
+        log.info("finding the fastest way to run this network here: once, for about %g seconds", seconds)
     begin = time.perf_counter()
     runners: dict[str, Runner] = {}
     times: dict[str, float] = {}
@@ -86,8 +92,13 @@ def race(
         if each.backend == "compile" and f"fused {each.precision}" in runners:
             notes[name] = "not tried, the fused path is the same convolutions with less between them"
             continue
-        if runners and time.perf_counter() - begin >= seconds:
+        left = seconds - (time.perf_counter() - begin)
+        if runners and left <= 0:
             notes[name] = f"not tried, the trial's {seconds:g} s were up"
+            continue
+        if runners and left < build_seconds(each):
+            needed = f"about {build_seconds(each):.0f} s to build"
+            notes[name] = f"not tried, it takes {needed}, and the trial had {left:.0f} of its {seconds:g} s left"
             continue
         made = make(each)
         if isinstance(made, str):

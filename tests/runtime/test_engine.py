@@ -164,6 +164,25 @@ def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
     assert cache.read("trial", "k") is None
 
 
+def test_a_trial_begins_nothing_that_would_outlast_it(model, trials, monkeypatch):
+    """A stage with weights of its own is a program to compile; a user was promised half a minute."""
+    monkeypatch.setattr(selection, "candidates", lambda *_: [Candidate(b, "fp32", None) for b in ("eager", "compile")])
+    engine = Engine(unrain.build("stagewise", channels=2).eval(), device="cpu", trial_seconds=30)
+    engine(torch.rand(1, 3, 16, 16))
+    told = engine.explain()
+    assert told["backend"] == "eager" and told["milliseconds"] > 0
+    assert "it takes about 60 s to build" in told["others"]["compile fp32"]
+
+
+def test_a_trial_says_that_it_begins(model, trials, two_ways, caplog):
+    with caplog.at_level("INFO", "unrain.runtime"):
+        Engine(model, device="cpu", trial_seconds=0)(torch.rand(1, 3, 16, 16))
+        assert not caplog.messages
+        for _ in range(2):  # the second finds it on disk
+            Engine(model, device="cpu", trial_seconds=7)(torch.rand(1, 3, 16, 16))
+    assert caplog.messages == ["finding the fastest way to run this network here: once, for about 7 seconds"]
+
+
 def test_auto_never_ends_slower_than_the_best_measured(model, trials, two_ways):
     engine = Engine(model, device="cpu")
     engine(torch.rand(1, 3, 64, 64))

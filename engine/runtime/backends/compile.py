@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...models.stagewise import Stagewise
 from . import Runner, Step
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -39,8 +40,18 @@ def can_run(model: nn.Module, precision: str, device: torch.device) -> str | Non
     return None
 
 
+def build_seconds(model: nn.Module) -> float:
+    """Stages with weights of their own are a program each."""
+    return 10.0 if getattr(model, "stages", None) is None else 5.0 * _programs(model)
+
+
 def make(model: nn.Module, precision: str, device: torch.device, threads: int | None) -> Runner:
     return Compiled(model, precision, device)
+
+
+def _programs(model: Any) -> int:
+    """How many stages there are to compile; a network whose stages share all weights has two: a first and a later."""
+    return model.stages if isinstance(model, Stagewise) else 2
 
 
 class Compiled(Runner):
@@ -51,8 +62,8 @@ class Compiled(Runner):
         own: Any = deepcopy(model).to(device, self.dtype).eval().requires_grad_(False)
         self.model = own.to(memory_format=torch.channels_last)
         self.recurrent = getattr(model, "stages", None) is not None
-        # Stages with weights of their own are as many programs; each may be compiled again for a second size.
-        self.programs = 2 * getattr(model, "stages", 1) + _SPARE
+        # Each may be compiled again for a second size.
+        self.programs = 2 * _programs(model) + _SPARE
         # Frozen weights are packed once, at compile time.
         options: dict[str, Any] = {"freezing": True} if device.type == "cpu" else {}
         self._compiled = torch.compile(self.model.stage if self.recurrent else self.model, options=options)
