@@ -7,15 +7,16 @@ import torch
 
 import unrain
 from unrain.engine.runtime import graph as graph_module
+from unrain.export.metadata import weights_hash
 from unrain.export.pictures import batches
 from unrain.export.targets import Options, Outcome, export
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_translation_each():
-    """`network_graph` and `carried_graph` remember what they gave for a network; callers get copies."""
+    """What translates a network remembers what it gave; callers get copies."""
     patch = pytest.MonkeyPatch()
-    for function in ("network_graph", "carried_graph"):
+    for function in ("network_graph", "carried_graph", "stage_graph"):
         patch.setattr(graph_module, function, _remembering(getattr(graph_module, function)))
     yield
     patch.undo()
@@ -25,14 +26,22 @@ def _remembering(translate: Callable) -> Callable:
     known: dict = {}
 
     def remembered(model, stages=None):
-        key = (id(model), stages)
+        key = (_content(model), stages or getattr(model, "stages", None))
+        if translate.__name__ == "stage_graph":  # the same stage, however often it is to run
+            key = key[:1]
         if key not in known:
-            known[key] = (translate(model, stages), model)  # the model lives on, so that its id stays its own
-        copy = type(known[key][0])()
-        copy.CopyFrom(known[key][0])
+            known[key] = translate(model) if translate.__name__ == "stage_graph" else translate(model, stages)
+        copy = type(known[key])()
+        copy.CopyFrom(known[key])
         return copy
 
     return remembered
+
+
+def _content(model) -> tuple:
+    """What a network is, but for its number of stages: class, configuration and weights."""
+    config = {name: value for name, value in vars(model.config).items() if name != "stages"}
+    return type(model), repr(config), weights_hash(model)
 
 
 @pytest.fixture(scope="session")

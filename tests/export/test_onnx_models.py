@@ -11,7 +11,7 @@ from unrain.export.onnx_export import export_onnx
 from unrain.export.onnx_run import session
 from unrain.export.pictures import batches
 
-QUICK = ("srn", "brn", "stagewise", "timelapse", "mspfn-light")
+QUICK = ("srn", "stagewise", "timelapse")
 NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in unrain.models()]
 LARGE = ((480, 320), (720, 1280))
 
