@@ -329,6 +329,7 @@ def _conv_lstm(name: str, device: str) -> Case:
     "eager, one convolution",
     "eager, eight convolutions",
     "torch.compile, one convolution",
+    "torch.compile, eight convolutions",
     devices=("cpu",),
 )
 def _public_layouts(name: str, device: str) -> Case:
@@ -345,7 +346,7 @@ def _public_layouts(name: str, device: str) -> Case:
     x, h, c = (torch.randn(1, channels, 128, 128) for _ in range(3))
     last = [each.contiguous(memory_format=torch.channels_last) for each in (x, h, c)]
     one_last = deepcopy(one).to(memory_format=torch.channels_last)
-    fused = compiled(deepcopy(one))
+    fused, fused_eight = compiled(deepcopy(one)), compiled(deepcopy(eight))
     ours = accelerate(torch.nn.ModuleDict({"one": deepcopy(one), "eight": deepcopy(eight)}))
 
     def inferred(function: Contender) -> Contender:
@@ -359,6 +360,7 @@ def _public_layouts(name: str, device: str) -> Case:
             "eager, one convolution": inferred(lambda: one(x, (h, c))),
             "eager, eight convolutions": inferred(lambda: eight(x, h, c)),
             "torch.compile, one convolution": inferred(lambda: fused(x, (h, c))),
+            "torch.compile, eight convolutions": inferred(lambda: fused_eight(x, h, c)),
         },
         inferred(lambda: deepcopy(one).double()(x.double(), (h.double(), c.double()))),
         bytes_of(x, h, c, c, c, one.conv.weight),

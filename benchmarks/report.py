@@ -216,10 +216,10 @@ def rivals(suite: str, ours: Row, row: Row) -> bool:
     if suite.startswith("bench-"):
         return ours["backend"] == "auto" and row["precision"] in ALLOWED[ours["asked"]]
     if suite == "kernels":
-        # Each in the layout it is given.
-        last = "channels-last" in ours["contender"]
-        both = "ConvLSTM cells" in ours["case"]
-        return both or last == ("channels-last" in row["contender"])
+        # Each in the layout it is given, of the tensors or of the module.
+        return all(
+            (words in ours["contender"]) == (words in row["contender"]) for words in ("channels-last", "eight conv")
+        )
     return suite in SUITES
 
 
