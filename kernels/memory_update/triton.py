@@ -235,7 +235,7 @@ def forward(out, query, items, rule) -> None:
 @on_its_device
 def backward(out, grad, query, items, rule) -> None:
     d_query, d_items = out
-    count, blocks = query.shape[0], tile(*items.shape)
+    count, blocks = query.shape[0], query_tile(*items.shape)
     hard = rule == "hard"
     if count:
         sums, level, nearest = _sums(query, items, hard)
@@ -283,6 +283,12 @@ def scan_tile(items: int, columns: int, hard: bool) -> dict[str, int]:
     return blocks | {"BLOCK_N": 16 if hard and blocks["BLOCK_M"] > 64 else 32}
 
 
+def query_tile(items: int, columns: int) -> dict[str, int]:
+    """A walk that keeps gradients of queries and of items at once."""
+    blocks = tile(items, columns)
+    return blocks | {"BLOCK_N": min(blocks["BLOCK_N"], 32)}
+
+
 def _item_tile(items: torch.Tensor) -> dict[str, int]:
     return {"M": items.shape[0], "C": items.shape[1], "ITEMS": ITEMS, "SLICE": SLICE, "CHUNKS": CHUNKS}
 
@@ -300,8 +306,8 @@ def specs(arch: int) -> list[KernelSpec]:
                     types = dict.fromkeys(fn.arg_names, f"*{name}:16") | dict.fromkeys(wide, "*fp32:16")
                     types |= {"nearest_ptr": "*i64:16", "payer_ptr": "*i64:16"}
                     types |= {"count": "i32", "chunks": "i32", "rows_per_chunk": "i32:16"}
-                    blocks = scan_tile(items, columns, hard) if fn is memory_update_scan else tile(items, columns)
-                    constants = blocks | {"HARD": hard, "ITEMS": ITEMS, "CHUNKS": CHUNKS}
+                    walk = scan_tile(items, columns, hard) if fn is memory_update_scan else query_tile(items, columns)
+                    constants = walk | {"HARD": hard, "ITEMS": ITEMS, "CHUNKS": CHUNKS}
                     if not hard:
                         constants |= {"nearest_ptr": None, "payer_ptr": None}
                     title = f"{fn.__name__}_{'hard' if hard else 'soft'}_{items}x{columns}_{name}"
