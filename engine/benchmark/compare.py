@@ -1,12 +1,15 @@
 """Two results of one machine: what became slower beyond the noise.
 
 Medians wander on a machine that is shared, so a row of ours counts as slower only when three things agree: its median
-and its lower quartile both rose, by more than a tenth and more than the spread of the rounds explains; and they still
-rose by that much relative to the rivals of the same case, which were timed in turns with it and whose code is the same.
+and its lower quartile both rose, by more than a tenth and more than the noise explains; and they still rose by that
+much relative to the rivals of the same case, which were timed in turns with it and whose code is the same. The noise is
+the spread of the rounds, and how far the rivals themselves moved apart between the two results: their code did not
+change, so whatever they show is the machine's.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -46,7 +49,7 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
     drifts = {case: _drift(pair for pair in timed if pair[0]["case"] == case) for case in {o["case"] for o, _ in pairs}}
     cases = {row["case"] for row in after["rows"]}
     return [
-        _change(old, new, drifts[old["case"]] or overall)
+        _change(old, new, drifts[old["case"]] or overall, _unrest(timed, old.get("bound")))
         for old, new in pairs
         if old["ours"] and old["case"] in cases  # a case that was not run again tells nothing
     ]
@@ -57,13 +60,26 @@ def _drift(pairs: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> float | No
     return statistics.median(ratios) if ratios else None
 
 
-def _change(old: dict[str, Any], new: dict[str, Any] | None, drift: float) -> Change:
+def _unrest(pairs: list[tuple[dict[str, Any], dict[str, Any]]], bound: str | None) -> float:
+    """How far the rivals of all cases that wait for the same thing (memory, arithmetic) went apart: 0 is in step.
+
+    They tell when they are five or more: of fewer, one that is unlucky would hide everything.
+    """
+    moved = [
+        math.log(new["median_ms"] / old["median_ms"])
+        for old, new in pairs
+        if not old["ours"] and old.get("bound") == bound
+    ]
+    return statistics.pstdev(moved) if len(moved) >= 5 else 0.0
+
+
+def _change(old: dict[str, Any], new: dict[str, Any] | None, drift: float, unrest: float) -> Change:
     name = old["case"], old["contender"]
     if new is None or not new["median_ms"]:
         wrong = new is not None and (new.get("reason") or "").startswith("wrong")
         return Change(*name, "wrong" if wrong else "gone", old["median_ms"], None, None, drift, 0.0)
     ratios = [new[key] / old[key] for key in ("median_ms", "low_ms")]
-    margin = THRESHOLD + SIGMAS * (_error(old) ** 2 + _error(new) ** 2) ** 0.5
+    margin = THRESHOLD + SIGMAS * (_error(old) ** 2 + _error(new) ** 2 + unrest**2) ** 0.5
     slower = min(*ratios, *(each / drift for each in ratios))
     faster = max(*ratios, *(each / drift for each in ratios))
     if slower > 1 + margin:
