@@ -212,6 +212,16 @@ def test_fused_takes_weights_that_are_no_numbers_for_what_they_are():
     assert runner("fused", model, "fp32").run(x).isnan().all()
 
 
+def test_every_compiled_network_has_room_for_its_programs():
+    """PyTorch counts a function's programs over all networks that share it; past its limit it compiles no more."""
+    from unrain.engine.runtime.backends.compile import Compiled
+
+    before = Compiled.programs
+    for precision in ("fp32", "bf16"):
+        runner("compile", network("stagewise", stages=12), precision)
+    assert Compiled.programs - before == 2 * 2 * 12
+
+
 def test_backends_leave_the_network_as_it_was():
     model = network("srn")
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -57,19 +57,23 @@ def _programs(model: Any) -> int:
 class Compiled(Runner):
     """Compiled on first use, again for a second size (then with open sizes)."""
 
+    programs = _SPARE  # of all that were made in this process
+
     def __init__(self, model: nn.Module, precision: str, device: torch.device) -> None:
         self.dtype = _DTYPES[precision]
         own: Any = deepcopy(model).to(device, self.dtype).eval().requires_grad_(False)
         self.model = own.to(memory_format=torch.channels_last)
         self.recurrent = getattr(model, "stages", None) is not None
-        # Each may be compiled again for a second size.
-        self.programs = 2 * _programs(model) + _SPARE
+        # Each may be compiled again for a second size. PyTorch counts by the function, which all networks of a kind
+        # share; beyond its limit it would run the rest uncompiled, with a warning.
+        Compiled.programs += 2 * _programs(model)
         # Frozen weights are packed once, at compile time.
         options: dict[str, Any] = {"freezing": True} if device.type == "cpu" else {}
         self._compiled = torch.compile(self.model.stage if self.recurrent else self.model, options=options)
 
     def stage(self, *inputs: Any) -> Any:
-        with torch._dynamo.config.patch(recompile_limit=self.programs):
+        limit = Compiled.programs
+        with torch._dynamo.config.patch(recompile_limit=limit, accumulated_recompile_limit=max(256, limit)):
             return self._compiled(*inputs)
 
     def _prepared(self, picture: Tensor) -> Tensor:

@@ -80,18 +80,20 @@ class Direct:
 
     def plus(self, x: Tensor, other: Tensor) -> Tensor:
         """relu(conv(x) + other)."""
-        return torch.ops.mkldnn._convolution_pointwise.binary(
-            x, other, self._weights(x, _ONE), self.bias, _ONE, _ONE, _ONE, 1, "add", 1.0, "relu", [], ""
+        y = torch.ops.mkldnn._convolution_pointwise.binary(
+            x, other, self._weights(x, _ONE), self.bias, _ONE, _ONE, _ONE, 1, "add", 1.0, None, [], None
         )
+        return y.relu_()  # oneDNN's own makes zeros of NaN
 
     def band(self, x: Tensor) -> Tensor:
         """conv(x) for an x that brings its own row above and row below."""
         return self._convolved(x, False, [0, 1])
 
     def _convolved(self, x: Tensor, relu: bool, padding: Sequence[int] = _ONE) -> Tensor:
-        return torch.ops.mkldnn._convolution_pointwise.default(
-            x, self._weights(x, padding), self.bias, padding, _ONE, _ONE, 1, "relu" if relu else "none", [], ""
+        y = torch.ops.mkldnn._convolution_pointwise.default(
+            x, self._weights(x, padding), self.bias, padding, _ONE, _ONE, 1, "none", [], ""
         )
+        return y.relu_() if relu else y
 
     def _weights(self, x: Tensor, padding: Sequence[int]) -> Tensor:
         key = tuple(x.shape)
