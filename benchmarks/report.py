@@ -214,7 +214,9 @@ def rivals(suite: str, ours: Row, row: Row) -> bool:
     if row["ours"] or row["contender"].endswith(" alone"):  # Python or torch by themselves are a floor, not a rival
         return False
     if suite.startswith("bench-"):
-        return ours["backend"] == "auto" and row["precision"] in ALLOWED[ours["asked"]]
+        # Where the engine itself runs that backend, the two rows are one and their distance is noise.
+        chosen = ours["backend"] == "auto" and ours["runs"] != row["contender"]
+        return chosen and row["precision"] in ALLOWED[ours["asked"]]
     if suite == "kernels":
         # Each in the layout it is given, of the tensors or of the module.
         return all(
