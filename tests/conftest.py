@@ -1,6 +1,7 @@
 """What every test may ask for: the reference data folder, and a fixed seed."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,13 @@ def no_trials(tmp_path_factory):
         patch.setenv("UNRAIN_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("UNRAIN_TRIAL_SECONDS", "0")
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interrupts():
+    """A program started in the background of a shell ignores ctrl-C, and so would the programs that tests interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
