@@ -92,9 +92,9 @@ def command(
     if verify is not None:
         # A weights file says itself which network it is, and so does the exported one.
         model = load_model(name or str(weights), weights if name else None) if name or weights else None
-        fidelity = verify_file(verify, model, batches(pictures))
-        _report({"file": str(verify), "verified": _as_json(fidelity)}, [str(fidelity)], as_json)
-        raise typer.Exit(0 if fidelity.passed else 1)
+        found = verify_file(verify, model, batches(pictures))
+        _report({"file": str(verify), "verified": _as_json(found)}, [str(found)], as_json)
+        raise typer.Exit(0 if found.passed else 1)
     if output is None:
         raise UnrainError(f"say where to write: -o FILE{chosen.suffix}" if chosen.suffix else "say where: -o FOLDER")
     output = named(output, to)

@@ -158,8 +158,9 @@ def command(
     answer: dict[str, Any] = {"model": name, "weights": str(weights) if weights else None}
     results = [
         Result(str(job.source), str(job.target), "skipped")
-        for job in [*jobs, *video_jobs]
-        if job not in waiting and job not in waiting_videos
+        for each, left in ((jobs, waiting), (video_jobs, waiting_videos))
+        for job in each
+        if job not in left
     ]
     if ray or ray_address:
         if video_jobs or not in_folder:
@@ -167,7 +168,7 @@ def command(
         if waiting:
             from .run_ray import derain_on_ray
 
-            work = {"stages": stages, "threads": threads, "backend": backend, "precision": precision}
+            work: dict[str, Any] = {"stages": stages, "threads": threads, "backend": backend, "precision": precision}
             work |= {
                 "device": device if gpu is None else f"cuda:{gpu}",
                 "max_pixels": max_pixels,

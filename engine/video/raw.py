@@ -58,7 +58,7 @@ class RawSource:
     """Frames of one size from a file descriptor, until it ends."""
 
     live = False
-    stall_seconds = None  # a pipe may be as slow as it likes
+    stall_seconds: float | None = None  # a pipe may be as slow as it likes
 
     def __init__(self, descriptor: int, size: tuple[int, int], pix_fmt: str, rate: Fraction = RATE) -> None:
         check(size, pix_fmt)
