@@ -8,7 +8,7 @@
 // Bound   arithmetic: a quarter of the direct multiplications, plus the transforms, which are about half as much again
 //         for 32 channels and less for more.
 // Error   about ten times that of a direct float32 convolution; not for training, and not for the `conv_lstm` op.
-// NaN     and infinity reach, as NaN, all 4 x 4 tiles whose 6 x 6 pixels hold one: more than the neighbours, never fewer.
+// NaN     and infinity reach, as NaN, all 4 x 4 tiles whose 6 x 6 pixels hold one: the neighbours and more.
 #pragma once
 
 #include "../ops.h"
