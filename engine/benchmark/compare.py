@@ -63,14 +63,18 @@ def _drift(pairs: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> float | No
 def _unrest(pairs: list[tuple[dict[str, Any], dict[str, Any]]], bound: str | None) -> float:
     """How far the rivals of all cases that wait for the same thing (memory, arithmetic) went apart: 0 is in step.
 
-    They tell when they are five or more: of fewer, one that is unlucky would hide everything.
+    By their quartiles, so that one that an unlucky moment moved by half does not hide a fifth in all the others; and
+    only when they are five or more.
     """
     moved = [
         math.log(new["median_ms"] / old["median_ms"])
         for old, new in pairs
         if not old["ours"] and old.get("bound") == bound
     ]
-    return statistics.pstdev(moved) if len(moved) >= 5 else 0.0
+    if len(moved) < 5:
+        return 0.0
+    low, _, high = statistics.quantiles(moved, n=4, method="inclusive")
+    return (high - low) / 1.35  # the standard deviation, were they normal
 
 
 def _change(old: dict[str, Any], new: dict[str, Any] | None, drift: float, unrest: float) -> Change:

@@ -74,7 +74,30 @@ def document(suite: str, device: str, limits: Limits, rows: list[dict[str, Any]]
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A file of results, whole and of a format known here."""
+    """A file of results, or a folder of several runs of one suite, each row as the quietest of them had it."""
+    return _quietest(path) if path.is_dir() else _read_one(path)
+
+
+def _quietest(folder: Path) -> dict[str, Any]:
+    """Load only ever adds to a time, so the least median is the best. What was wrong in any run stays wrong."""
+    runs = [_read_one(path) for path in sorted(folder.rglob("*.json"))]
+    if not runs:
+        raise UnrainError(f"{folder} holds no results (*.json)")
+    suites = sorted({f"{each.get('suite')} of {each['facts'].get('machine')}" for each in runs})
+    if len(suites) > 1:
+        raise UnrainError(f"{folder} holds results of several suites or machines: {', '.join(suites)}")
+    best: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in (row for each in runs for row in each["rows"]):
+        key = row["case"], row["contender"]
+        best[key] = min(best.get(key, row), row, key=_effort)
+    return {**runs[-1], "rows": list(best.values())}
+
+
+def _effort(row: dict[str, Any]) -> tuple[bool, float]:
+    return not (row.get("reason") or "").startswith("wrong"), row["median_ms"] or float("inf")
+
+
+def _read_one(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except OSError as error:

@@ -45,7 +45,9 @@ def command(
     compared: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
-            "--compare", metavar="BEFORE AFTER", help="Time nothing; say what became slower between two files."
+            "--compare",
+            metavar="BEFORE AFTER",
+            help="Time nothing; say what became slower between two files, or folders of several runs each.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
