@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from unrain import Engine
-from unrain.engine.cli.run import side_by_side
+from unrain.engine.cli.run_picture import side_by_side
 from unrain.engine.demo.show import HERE, SHOWERS, shower
 from unrain.engine.images import read_image, write_image
 from unrain.engine.training.rain import add_rain

@@ -1,40 +1,25 @@
 """`unrain run`: take the rain out of pictures and video."""
 
-import logging
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import UnrainError
-from ..images import MAX_PIXELS, make_folder, read_picture, write_image, write_picture
+from ..images import MAX_PIXELS, make_folder
 from .console import complain, print_json, progress_bar
 from .plan import Job, holds_pictures, plan
+from .run_picture import Result, derain_picture
 from .run_video import VideoJob, VideoOptions, clips_in, is_video, plan_videos, run_video
-from .wiper import DEFAULT_MODEL, byte_count, frame_function, load_model, memory_error, pick_device, tile_size
+from .wiper import DEFAULT_MODEL, byte_count, frame_function, prepare_engine, tile_size
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ..runtime import Engine
 
 # For fewer pictures than this, a trial of the backends costs more time than the best of them would save.
 _MANY = 20
-
-
-@dataclass
-class Result:
-    input: str
-    output: str
-    status: str  # done, failed or skipped
-    width: int | None = None
-    height: int | None = None
-    ms: float | None = None
-    error: str | None = None
-    video: dict[str, Any] | None = None
 
 
 def command(
@@ -186,7 +171,7 @@ def command(
             )
             results += ended
     elif waiting or waiting_videos:
-        engine, details = _prepare(
+        engine, details = prepare_engine(
             name,
             weights,
             stages,
@@ -240,75 +225,12 @@ def _one_video(job: VideoJob, engine: "Engine", options: VideoOptions) -> Result
     return result
 
 
-def _prepare(
-    name: str,
-    weights: Path | None,
-    stages: int | None,
-    device: str,
-    threads: int | None,
-    backend: str,
-    precision: str,
-    trial_seconds: float | None,
-    limits: dict[str, Any],
-) -> tuple["Engine", dict[str, Any]]:
-    from ..runtime import Engine
-
-    place = pick_device(device)
-    model: Any = load_model(name, weights, stages)
-    _say_what_the_engine_says()
-    engine = Engine(model, backend, precision, place, threads, trial_seconds=trial_seconds, **limits)
-    details = {"model": model.name, "stages": getattr(model, "stages", None), "device": str(place)}
-    return engine, details
-
-
-class _Lines(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        complain(record.getMessage())
-
-
-def _say_what_the_engine_says() -> None:
-    """A trial that begins, a precision that was not to be had: a line each on stderr."""
-    log = logging.getLogger("unrain.runtime")
-    if not any(isinstance(each, _Lines) for each in log.handlers):
-        log.addHandler(_Lines())
-        log.setLevel(logging.INFO)
-        log.propagate = False
-
-
 def _work(jobs: list[Job], derain: Callable, max_pixels: int, quality: int) -> list[Result]:
     results = []
     with progress_bar() as bar:
         for job in bar.track(jobs, description="derain") if len(jobs) > 1 else jobs:
-            results.append(_one(job, derain, max_pixels, quality))
+            results.append(derain_picture(job, derain, max_pixels, quality))
     return results
-
-
-def _one(job: Job, derain: "Callable[[np.ndarray], np.ndarray]", max_pixels: int, quality: int) -> Result:
-    result = Result(str(job.source), str(job.target), "done")
-    try:
-        picture = read_picture(job.source, max_pixels)
-        result.height, result.width = picture.rgb.shape[:2]
-        start = time.perf_counter()
-        try:
-            dry = derain(picture.rgb)
-        except (RuntimeError, MemoryError) as error:
-            raise memory_error(error, picture.rgb) or error from error
-        result.ms = round((time.perf_counter() - start) * 1e3, 1)
-        write_picture(job.target, picture.with_rgb(dry), quality=quality)
-        if job.compared:
-            write_image(job.compared, side_by_side(picture.rgb, dry), quality=quality)
-    except UnrainError as error:
-        result.status, result.error = "failed", str(error)
-        complain(str(error))
-    return result
-
-
-def side_by_side(before: "np.ndarray", after: "np.ndarray") -> "np.ndarray":
-    """Before, a white line, after."""
-    import numpy as np
-
-    line = np.full((before.shape[0], 4, 3), 255, np.uint8)
-    return np.concatenate([before, line, after], axis=1)
 
 
 def _rate(ray: dict[str, Any] | None) -> str:

@@ -18,14 +18,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import UnrainError
 from .console import complain, progress_bar
 from .plan import Job
-
-if TYPE_CHECKING:
-    from .run import Result
+from .run_picture import Result, derain_picture
+from .wiper import frame_function, prepare_engine
 
 STAGING = ".unrain-staging"
 # One row a block while that makes no more blocks than this: a worker that dies takes its block with it.
@@ -53,7 +52,7 @@ class Work:
 
 def derain_on_ray(
     jobs: list[Job], output: Path, address: str | None, **work: Any
-) -> "tuple[list[Result], dict[str, Any]]":
+) -> tuple[list[Result], dict[str, Any]]:
     """Every job's result, in the order in which they ended, and what is to be said of the run as a whole."""
     ray = _ray()
     try:
@@ -66,9 +65,7 @@ def derain_on_ray(
         logging.disable(logging.NOTSET)
 
 
-def _derain(ray: Any, jobs: list[Job], work: Work) -> "tuple[list[Result], dict[str, Any]]":
-    from .run import Result
-
+def _derain(ray: Any, jobs: list[Job], work: Work) -> tuple[list[Result], dict[str, Any]]:
     workers, resources = _workers(ray.cluster_resources(), work)
     results: dict[int, Result] = {}
     pixels, started = 0, time.monotonic()
@@ -160,12 +157,9 @@ class Worker:
     def __init__(self, work: Work) -> None:
         import torch
 
-        from .run import _prepare
-        from .wiper import frame_function
-
         self.work = work
         torch.set_num_threads(work.threads or 1)
-        engine, _ = _prepare(
+        engine, _ = prepare_engine(
             work.name,
             work.weights,
             work.stages,
@@ -180,10 +174,8 @@ class Worker:
         self.folder = work.staging / f"{socket.gethostname()}-{os.getpid()}"
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        from .run import _one
-
         job = Job(Path(row["source"]), Path(row["target"]), Path(row["compared"]) if row["compared"] else None)
-        result = _one(self._staged(job), self.derain, self.work.max_pixels, self.work.quality)
+        result = derain_picture(self._staged(job), self.derain, self.work.max_pixels, self.work.quality)
         result.output = str(job.target)
         if result.status == "done":
             try:

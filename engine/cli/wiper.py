@@ -1,10 +1,12 @@
 """A trained model as one function from frame to frame, for the commands that run one."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnrainError
+from .console import complain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +28,42 @@ def load_model(name: str, weights: Path | None = None, stages: int | None = None
             raise UnrainError(f"{name} has no stages to set; leave --stages out")
         model.stages = stages
     return model
+
+
+def prepare_engine(
+    name: str,
+    weights: Path | None,
+    stages: int | None,
+    device: str,
+    threads: int | None,
+    backend: str,
+    precision: str,
+    trial_seconds: float | None,
+    limits: dict[str, Any],
+) -> tuple["Engine", dict[str, Any]]:
+    """An engine for a model, and what there is to say of it; `trial_seconds` and `limits` are the Engine's."""
+    from ..runtime import Engine
+
+    place = pick_device(device)
+    model: Any = load_model(name, weights, stages)
+    _say_what_the_engine_says()
+    engine = Engine(model, backend, precision, place, threads, trial_seconds=trial_seconds, **limits)
+    details = {"model": model.name, "stages": getattr(model, "stages", None), "device": str(place)}
+    return engine, details
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(record.getMessage())
+
+
+def _say_what_the_engine_says() -> None:
+    """A trial that begins, a precision that was not to be had: a line each on stderr."""
+    log = logging.getLogger("unrain.runtime")
+    if not any(isinstance(each, _Lines) for each in log.handlers):
+        log.addHandler(_Lines())
+        log.setLevel(logging.INFO)
+        log.propagate = False
 
 
 def pick_device(wanted: str) -> "torch.device":

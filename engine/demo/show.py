@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..cli.console import complain, print_table, progress_bar
-from ..cli.run import side_by_side
+from ..cli.run_picture import side_by_side
 from ..cli.wiper import frame_function, load_model, pick_device
 from ..errors import UnrainError
 from ..evaluation.metrics import psnr_rgb
