@@ -275,9 +275,13 @@ def points_table(x_title: str, points: dict[str, list[tuple[float, float]]]) -> 
     known = {way: dict(series) for way, series in points.items()}
     lines = [f"| {x_title} | " + " | ".join(points) + " |", "|---:|" + "---:|" * len(points)]
     for x in xs:
-        cells = [f"{known[way][x]:.3g}" if x in known[way] else "" for way in points]
+        cells = [three_digits(known[way][x]) if x in known[way] else "" for way in points]
         lines.append(f"| {x:.4g} | " + " | ".join(cells) + " |")
     return [*lines, ""]
+
+
+def three_digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def figure(plots: dict[Path, str], name: str, chart: Chart) -> list[str]:
