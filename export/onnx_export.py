@@ -19,7 +19,7 @@ from .files import import_onnx, write
 from .onnx_half import Islands, to_half
 from .onnx_ports import clamp_picture, start_sequences, take_frames
 from .onnx_ranges import Range, layers_beyond
-from .pictures import batches
+from .pictures import batches, calibration
 from .quantise import biases_apart
 from .quantise_search import Quantised, quantise
 
@@ -93,7 +93,7 @@ def build_onnx(
         beyond = layers_beyond(graph, batches(pictures))
     forced = [layer.node for layer in beyond]
     if precision == "int8":
-        int8 = quantise(graph, batches(pictures, CALIBRATION_SIDE), forced)
+        int8 = quantise(graph, batches(calibration(pictures), CALIBRATION_SIDE), forced)
         graph = int8.graph
         if half:
             biases_apart(graph)

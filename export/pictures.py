@@ -38,6 +38,11 @@ def bundled() -> list[np.ndarray]:
     ]
 
 
+def calibration(pictures: Sequence[np.ndarray] | None) -> list[np.ndarray]:
+    """The user's and the bundled ones: dry pictures alone would leave no room for what rain does to the values."""
+    return [*(pictures or []), *bundled()]
+
+
 def batches(pictures: Sequence[np.ndarray] | None, side: int = SIDE) -> list[np.ndarray]:
     """Pictures as the networks take them, float32 [1,3,H,W]: the middle of each, at most `side` x `side`."""
     cut = []

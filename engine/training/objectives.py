@@ -110,7 +110,8 @@ def charbonnier(one: Objective, rainy: Tensor, clean: Tensor, stages: int | None
 
 
 def timelapse(one: Objective, first: Tensor, second: Tensor, stages: int | None, context: Callable[[], Any]) -> Tensor:
-    """Two rainy views of one scene, no clean picture: the losses and weights of the authors' code.
+    """Two rainy views of one scene, no clean picture: the losses of the authors' code, with its weights unless the
+    recipe weighs the cross information otherwise.
 
     The memory is updated by the first view, read and updated again by the second, and kept.
     """
@@ -123,7 +124,7 @@ def timelapse(one: Objective, first: Tensor, second: Tensor, stages: int | None,
         one_view, other, items = one.model.separate_views(first, second)
     b1, b2, r1, r2 = (t.float() for t in (one_view.background, other.background, one_view.rain, other.rain))
     loss = BackgroundPredictionLoss()(b1, b2)
-    loss = loss + CrossInformationLoss()(first, second, b1, b2)
+    loss = loss + one.recipe.cross * CrossInformationLoss()(first, second, b1, b2)
     loss = loss + CrossedSelfConsistencyLoss()(first, second, b1, b2, r1, r2)
     loss = loss + 0.5 * one.ssim(b1, b2)
     loss = loss + 0.01 * BackgroundWhiteningLoss()(one_view.features.float(), other.features.float())

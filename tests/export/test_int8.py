@@ -9,6 +9,7 @@ import torch
 
 import unrain
 from unrain.engine.errors import UnrainError
+from unrain.engine.models import WEIGHTS
 from unrain.engine.runtime.graph import network_graph
 from unrain.export.fidelity import Fidelity, compare, reference
 from unrain.export.onnx_export import export_onnx
@@ -156,8 +157,10 @@ def test_published_weights_keep_40_decibels(shared, tmp_path, file):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["srn", "stagewise", "brn", "mspfn-light"])
 def test_calibrated_on_photographs_it_keeps_40_decibels_on_others(shared, network, tmp_path, name):
-    """8-bit ports, as a camera has them; the shipped weights where there are some; real rain, which it has not seen."""
-    model = unrain.load(name) if name in ("srn", "stagewise") else network(name)
+    """8-bit ports, as a camera has them; the shipped weights where there are some; dry pictures to learn from, and then
+    real rain, which it has not seen.
+    """
+    model = unrain.load(name) if (WEIGHTS / f"{name}.safetensors").is_file() else network(name)
     photographs = pictures_in(shared("data/train"))
     exported = export_onnx(model, tmp_path / "x.onnx", "int8", frames=True, pictures=photographs)
     fidelity = verify(exported.path, model, batches(pictures_in(shared("data/real_rain_photos"))))
