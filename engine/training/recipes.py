@@ -34,7 +34,7 @@ class Recipe:
     stages: tuple[tuple[int, int], ...] = ()  # (from step, T) of recurrent nets; none: the network's own T
     deep: float = 0.0  # weight of the earlier stages' images beside the last one's
     log: float = 0.0  # weight of each patch's log squared error, which makes dry and nearly dry patches count
-    cross: float = 1.0  # weight of the time-lapse recipe's cross-information loss
+    cross: float = 1.0  # weight of the cross-information loss of two views; at 1 they agree best when both are blurred
     perceptual: float = 0.0  # weight of the VGG19 term, used when --vgg names its weights
     clip: float = 0.0  # largest gradient norm, 0 for none
     ema: float = 0.0  # decay of the averaged weights, 0 for none
@@ -92,7 +92,6 @@ SHORT = {
     "stagewise.Stagewise": Recipe(**{**_SHORT.__dict__, "rate": 2e-3, "deep": 0.1, "batch": 6}),
     "mspfn": Recipe(**{**_SHORT.__dict__, "rate": 5e-4}),
     "mlmcn": Recipe(**{**_SHORT.__dict__, "rate": 5e-4}),
-    # With the authors' weights two blurred views agree better than two derained ones for a long time.
     "timelapse": Recipe(**{**_SHORT.__dict__, "objective": "timelapse", "cross": 5.0, "batch": 3, "patch": 96}),
 }
 RECIPES = {"paper": PAPER, "short": SHORT}
