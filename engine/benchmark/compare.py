@@ -5,6 +5,9 @@ and its lower quartile both rose, by more than a tenth and more than the noise e
 much relative to the rivals of the same case, which were timed in turns with it and whose code is the same. The noise is
 the spread of the rounds, and how far the rivals themselves moved apart between the two results: their code did not
 change, so whatever they show is the machine's.
+
+Where each result is of several runs, taken in turns, there is better evidence: the least round of every run. A row
+counts as slower when the median of these rose by more than a tenth and hardly any run after was as fast as one before.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from ..errors import UnrainError
 
 THRESHOLD = 0.10  # less than this is not a regression, however quiet the machine
 SIGMAS = 2.0
+RUNS = 4  # from so many on each side, the runs themselves show the noise
+OVERLAP = 0.15  # the largest share of pairs of runs, one before and one after, that may be the wrong way round
 
 
 class Change(NamedTuple):
@@ -82,6 +87,9 @@ def _change(old: dict[str, Any], new: dict[str, Any] | None, drift: float, unres
     if new is None or not new["median_ms"]:
         wrong = new is not None and (new.get("reason") or "").startswith("wrong")
         return Change(*name, "wrong" if wrong else "gone", old["median_ms"], None, None, drift, 0.0)
+    runs = [each.get("least_of_runs", []) for each in (old, new)]
+    if min(map(len, runs)) >= RUNS:
+        return Change(*name, _by_runs(*runs), *map(statistics.median, runs), _rise(*runs), 1.0, THRESHOLD)
     ratios = [new[key] / old[key] for key in ("median_ms", "low_ms")]
     margin = THRESHOLD + SIGMAS * (_error(old) ** 2 + _error(new) ** 2 + unrest**2) ** 0.5
     slower = min(*ratios, *(each / drift for each in ratios))
@@ -93,6 +101,19 @@ def _change(old: dict[str, Any], new: dict[str, Any] | None, drift: float, unres
     else:
         verdict = "machine" if min(ratios) > 1 + margin else "same"
     return Change(*name, verdict, old["median_ms"], new["median_ms"], min(ratios), drift, margin)
+
+
+def _by_runs(before: list[float], after: list[float]) -> str:
+    as_fast = sum(b <= a for a in before for b in after) / (len(before) * len(after))
+    if _rise(before, after) > 1 + THRESHOLD and as_fast <= OVERLAP:
+        return "slower"
+    if _rise(after, before) > 1 + THRESHOLD and as_fast >= 1 - OVERLAP:
+        return "faster"
+    return "same"
+
+
+def _rise(before: list[float], after: list[float]) -> float:
+    return statistics.median(after) / statistics.median(before)
 
 
 def _error(row: dict[str, Any]) -> float:

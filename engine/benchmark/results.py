@@ -79,18 +79,23 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _quietest(folder: Path) -> dict[str, Any]:
-    """Load only ever adds to a time, so the least median is the best. What was wrong in any run stays wrong."""
+    """Load only ever adds to a time, so the least median is the best; the least round of every run is kept beside it.
+    What was wrong in any run stays wrong."""
     runs = [_read_one(path) for path in sorted(folder.rglob("*.json"))]
     if not runs:
         raise UnrainError(f"{folder} holds no results (*.json)")
     suites = sorted({f"{each.get('suite')} of {each['facts'].get('machine')}" for each in runs})
     if len(suites) > 1:
         raise UnrainError(f"{folder} holds results of several suites or machines: {', '.join(suites)}")
-    best: dict[tuple[str, str], dict[str, Any]] = {}
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in (row for each in runs for row in each["rows"]):
-        key = row["case"], row["contender"]
-        best[key] = min(best.get(key, row), row, key=_effort)
-    return {**runs[-1], "rows": list(best.values())}
+        found.setdefault((row["case"], row["contender"]), []).append(row)
+    rows = [{**min(same, key=_effort), "least_of_runs": _leasts(same)} for same in found.values()]
+    return {**runs[-1], "rows": rows}
+
+
+def _leasts(rows: list[dict[str, Any]]) -> list[float]:
+    return [row["least_ms"] for row in rows if row["median_ms"]]
 
 
 def _effort(row: dict[str, Any]) -> tuple[bool, float]:

@@ -94,6 +94,22 @@ def test_of_several_runs_the_quietest_counts(tmp_path):
     assert [each.case for each in changes if each.regression] == ["gates"]
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_of_runs_in_turns_a_planted_fifth_is_flagged_and_nothing_else(tmp_path, seed):
+    """Each run is slower as a whole by something of its own, and one of them by half, as on a machine others use."""
+    random.seed(seed)
+    spells = [random.uniform(1, 1.06) for _ in range(18)]
+    for name, planted in (("before", None), ("again", None), ("after", ("gates", "unrain"))):
+        for turn in range(6):
+            spell = spells.pop() if turn else 1.5
+            made = run(1000 * seed + 10 * len(name) + turn, slower=planted, machine=spell)
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / f"{turn}.json").write_text(json.dumps(made))
+    before, again, after = (results.read(tmp_path / name) for name in ("before", "again", "after"))
+    assert not [each for each in compare(before, again) if each.regression]
+    assert [each.case for each in compare(before, after) if each.regression] == ["gates"]
+
+
 def test_what_was_wrong_once_is_wrong(tmp_path):
     odd = run(2)
     odd["rows"][0].update(median_ms=None, reason="wrong: off by one")
