@@ -231,7 +231,7 @@ def test_a_bug_is_one_line_too(unrain_run, picture, weights, tmp_path, monkeypat
 
 
 def test_a_model_that_gives_nan_is_refused(unrain_run, picture, tmp_path, monkeypatch):
-    import unrain.engine.cli.run as module
+    import unrain.engine.cli.wiper as module
 
     broken = unrain.build("stagewise")
     torch.nn.init.constant_(next(broken.parameters()), float("nan"))
