@@ -113,6 +113,8 @@ def _read_one(path: Path) -> dict[str, Any]:
         raise UnrainError(f"{path} holds no results of a benchmark: it has no rows")
     if found.get("format") != FORMAT:
         raise UnrainError(f"{path} has format {found.get('format')!r}, this version reads {FORMAT}")
+    if not isinstance(found.get("facts"), dict):
+        raise UnrainError(f"{path} does not say what machine it is of: it has no facts")
     if not all(isinstance(each, dict) and {"case", "contender", "median_ms"} <= each.keys() for each in found["rows"]):
         raise UnrainError(f"{path} has a row without case, contender or median_ms")
     return found

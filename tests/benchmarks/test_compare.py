@@ -157,7 +157,17 @@ def test_the_command_says_what_regressed(tmp_path, capfd):
     assert [each["case"] for each in changes if each["regression"]] == ["gates"]
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"rows": []}', '{"format": 9, "rows": []}', '{"format": 1, "rows": [{}]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        '{"rows": []}',
+        '{"format": 9, "rows": []}',
+        '{"format": 1, "rows": []}',
+        '{"format": 1, "facts": {}, "rows": [{}]}',
+    ],
+)
 def test_a_file_that_holds_no_results_is_one_line(tmp_path, capfd, text):
     (tmp_path / "odd.json").write_text(text)
     assert main(["bench", "--compare", str(tmp_path / "odd.json"), str(tmp_path / "odd.json")]) == 1
