@@ -88,8 +88,10 @@ void fill(Fields& read, Conv3x3& a) {
     UNRAIN_FIELD(y_dtype);
     UNRAIN_FIELD(y);
     UNRAIN_FIELD(y_channels);
+    UNRAIN_FIELD(transposed);
     UNRAIN_FIELD(relu);
     UNRAIN_FIELD(relu_sum);
+    UNRAIN_FIELD(slope);
     UNRAIN_FIELD(add);
     UNRAIN_FIELD(gates);
     UNRAIN_FIELD(c);

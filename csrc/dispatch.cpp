@@ -152,6 +152,10 @@ const char* check(const Conv3x3& a, bool backward) {
         return "weight_dtype must be float32 or bfloat16";
     }
     if (a.batch * a.height * a.width > 0 && a.y == nullptr) return "y is missing";
+    if (a.relu != 0 && a.slope != nullptr) return "relu and slope are one or the other";
+    if (a.transposed != 0 && (a.gates != 0 || a.y_channels % kMultiple != 0 || a.outputs != 4 * a.y_channels)) {
+        return "transposed: outputs must be 4 * y_channels, a multiple of 16";
+    }
     if (a.gates == 0) return a.y_channels < 1 || a.y_channels > a.outputs ? "y_channels must be 1 to outputs" : nullptr;
     if (a.gates != 3 && a.gates != 4) return "gates must be 0, 3 or 4";
     if (a.y_channels % kMultiple != 0 || a.y_channels * a.gates != a.outputs)

@@ -33,7 +33,10 @@ struct Conv3x3 {
     DType dtype, y_dtype;       // of x; of y and add: the same, or float32 beside bfloat16
     void* y;                    // [batch, height, width, y_channels]
     std::ptrdiff_t y_channels;  // of the outputs; the rest are not stored
+    int transposed;             // not 0: y is twice as high and wide, and the outputs are four times y_channels: those of
+                                // the pixels (0, 0), (0, 1), (1, 0) and (1, 1) for each of x
     int relu, relu_sum;         // y = relu_sum(relu(conv + bias) + add), each where it is not 0
+    const float* slope;         // [outputs], or null: in place of relu, what a negative conv + bias is multiplied by
     const void* add;            // as y, or null
     int gates;                  // 4: the outputs are the gates i, f, g, o of y_channels, and y is h; 3: without f and c
     const float* c;             // [batch, height, width, y_channels]

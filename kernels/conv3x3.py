@@ -31,15 +31,20 @@ _TAPS = torch.tensor(
     dtype=torch.float64,
 )
 
+# Of a row or column of a transposed convolution: which tap k of it is at place a of the convolution for pixel 0, and 1.
+_PHASES = torch.tensor([[[0, 0, 0], [0, 1, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 1], [1, 0, 0]]], dtype=torch.float64)
+
 
 class Packed(NamedTuple):
     """Weights as the kernel reads them."""
 
     weight: Tensor
     bias: Tensor | None
+    slope: Tensor | None  # of a PReLU after the bias
     inputs: int
     outputs: int  # a multiple of 16: rows of zeros behind the real ones
-    kept: int  # of the outputs
+    kept: int  # channels of the result
+    transposed: bool  # the result is twice as high and wide
 
 
 def available() -> str | None:
@@ -61,19 +66,34 @@ def multiplies_bf16() -> bool:
     return not isinstance(found, str) and bool(found.multiplies_bf16())
 
 
-def pack(weight: Tensor, bias: Tensor | None, products: torch.dtype = torch.float32) -> Packed:
-    """Weights [O,I,3,3], to be multiplied in float32, or in bfloat16 where `multiplies_bf16()`."""
-    kept, inputs = weight.shape[:2]
-    outputs = -(-kept // MULTIPLE) * MULTIPLE
-    weight = torch.nn.functional.pad(weight.detach().cpu().double(), (0, 0, 0, 0, 0, 0, 0, outputs - kept))
+def pack(
+    weight: Tensor, bias: Tensor | None, products: torch.dtype = torch.float32, slope: Tensor | None = None
+) -> Packed:
+    """Weights [O,I,3,3], to be multiplied in float32, or in bfloat16 where `multiplies_bf16()`; `slope` [O] or [1]."""
+    rows, inputs = weight.shape[:2]
+    outputs = -(-rows // MULTIPLE) * MULTIPLE
+    weight = torch.nn.functional.pad(weight.detach().cpu().double(), (0, 0, 0, 0, 0, 0, 0, outputs - rows))
     if bias is not None:
-        bias = torch.nn.functional.pad(bias.detach().cpu().float(), (0, outputs - kept))
+        bias = torch.nn.functional.pad(bias.detach().cpu().float(), (0, outputs - rows))
+    if slope is not None:
+        slope = torch.nn.functional.pad(slope.detach().cpu().float().expand(rows), (0, outputs - rows))
     packed = torch.einsum("ik,ockl,jl->ijco", _TAPS, weight, _TAPS).flatten(0, 1)  # [36, I, O]
     if products == torch.bfloat16:
         packed = packed.unflatten(1, (inputs // 2, 2)).transpose(2, 3).to(torch.bfloat16)  # [36, I / 2, O, 2]
     else:
         packed = packed.float()
-    return Packed(packed.contiguous(), bias, inputs, outputs, kept)
+    return Packed(packed.contiguous(), bias, slope, inputs, outputs, rows, False)
+
+
+def pack_transposed(
+    weight: Tensor, bias: Tensor | None, products: torch.dtype = torch.float32, slope: Tensor | None = None
+) -> Packed:
+    """Weights [I,O,3,3] of a transposed convolution to twice the size (stride 2, padding 1, output_padding 1); O is a
+    multiple of 16."""
+    kept = weight.shape[1]
+    phases = torch.einsum("dak,ebl,iokl->deoiab", _PHASES, _PHASES, weight.detach().cpu().double())
+    bias, slope = (None if each is None else each.detach().expand(kept).repeat(4) for each in (bias, slope))
+    return pack(phases.flatten(0, 2), bias, products, slope)._replace(kept=kept, transposed=True)
 
 
 class Workspace:
@@ -97,10 +117,11 @@ def convolve(
     add: Tensor | None = None,
     relu_sum: bool = False,
 ) -> Tensor:
-    """out = relu_sum(relu(conv(maps side by side)) + add), each where it is asked for.
+    """out = relu_sum(relu(conv(maps side by side)) + add), each where it is asked for; a PReLU is in the weights.
 
     maps      [B,C,H,W] channels-last of one dtype, float32 or bfloat16
-    out, add  [B,kept,H,W] channels-last, of the maps' dtype or float32; they may be one tensor, but no map
+    out, add  [B,kept,H,W] channels-last, of the maps' dtype or float32; they may be one tensor, but no map. Twice as
+              high and wide where the convolution is a transposed one
     """
     _run(maps, packed, out, workspace, add=add, relu=int(relu), relu_sum=int(relu_sum))
     return out
@@ -129,6 +150,7 @@ def _run(maps: Sequence[Tensor], packed: Packed, out: Tensor, workspace: Workspa
         weight=packed.weight,
         weight_dtype=packed.weight.dtype,
         bias=packed.bias,
+        slope=packed.slope,
         batch=batch,
         height=height,
         width=width,
@@ -138,6 +160,7 @@ def _run(maps: Sequence[Tensor], packed: Packed, out: Tensor, workspace: Workspa
         y=out,
         y_dtype=out.dtype,
         y_channels=out.shape[1],
+        transposed=int(packed.transposed),
         workspace=workspace.at_least(size),
         workspace_bytes=size,
         **fields,

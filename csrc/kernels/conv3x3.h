@@ -1,5 +1,6 @@
 // conv3x3: a 3x3 convolution in the channels-last layout by Winograd's F(4x4, 3x3), with what follows it done before
-// the result is stored: bias, ReLU, a sum; or the gates of a ConvLSTM. For the engine, on weights packed beforehand.
+// the result is stored: bias, ReLU or PReLU, a sum; or the gates of a ConvLSTM. For the engine, on weights packed
+// beforehand.
 //
 // Layout  inputs are up to four maps side by side, each [batch, height, width, its channels]; no concatenation is made.
 // Tiling  24 tiles of 4 x 4 pixels per task; their 36 transformed matrices and 36 products live in the caller's
@@ -7,6 +8,9 @@
 // Traffic reads each map about 2.25 times (mostly from cache), writes the result once: of a ConvLSTM only h and c.
 // Bound   arithmetic: a quarter of the direct multiplications, plus the transforms, which are about half as much again
 //         for 32 channels and less for more.
+// Transposed (to twice the size): each of the four pixels for one of x is a convolution with 1, 2, 2 or 4 of the taps.
+//         Tap 0 of none of them is there, nor tap 2 of a pixel that is the first of its row or column: 63 of their 144
+//         products are zero, and left out.
 // Error   about ten times that of a direct float32 convolution; not for training, and not for the `conv_lstm` op.
 // NaN     and infinity reach, as NaN, all 4 x 4 tiles whose 6 x 6 pixels hold one: the neighbours and more.
 #pragma once
@@ -64,22 +68,43 @@ void transform_patch(const Conv3x3& a, const T* x, Index channels, TilePlace at,
 // Of two numbers one of which is none, max gives the second: NaN stays NaN.
 UNRAIN_HD Vec rectified(Vec a) { return max(zero(), a); }
 
-// Bias, ReLU, sum and ReLU; the first `y_channels` are kept.
+// A PReLU; of NaN both parts are NaN.
+UNRAIN_HD Vec leaned(Vec a, Vec slope) { return fma(slope, min(zero(), a), rectified(a)); }
+
+// The pixels (0, 0), (0, 1), (1, 0) and (1, 1) of a transposed convolution are its parts 0 to 3.
+UNRAIN_HD void transform_transposed(const float* m, Index matrix, Index part, Vec (&tile)[4][4]) {
+    switch (part) {
+        case 0: return transform_output<1, 5, 5>(m, matrix, tile);
+        case 1: return transform_output<1, 5, 6>(m, matrix, tile);
+        case 2: return transform_output<1, 6, 5>(m, matrix, tile);
+        default: return transform_output<1, 6, 6>(m, matrix, tile);
+    }
+}
+
+// Bias, ReLU or PReLU, sum and ReLU; the first `y_channels` are kept.
 template <class Y>
 void finish_tile(const Conv3x3& a, TilePlace at, const float* m, Index matrix) {
     const float* bias = static_cast<const float*>(a.bias);
     const Index down = least(kTile, a.height - at.top), across = least(kTile, a.width - at.left);
-    for (Index k = 0; k < a.y_channels; k += kLanes) {
+    const Index scale = a.transposed != 0 ? 2 : 1;
+    for (Index k = 0; k < scale * scale * a.y_channels; k += kLanes) {
         Vec tile[4][4];
-        transform_output(m + k, matrix, tile);
+        const Index part = k / a.y_channels, channel = k % a.y_channels, n = a.y_channels - channel;
+        if (a.transposed != 0) {
+            transform_transposed(m + k, matrix, part, tile);
+        } else {
+            transform_output<0, 6, 6>(m + k, matrix, tile);
+        }
         const Vec offset = bias != nullptr ? load(bias + k) : zero();
-        const Index n = a.y_channels - k;
+        const Vec slope = a.slope != nullptr ? load(a.slope + k) : zero();
         for (Index i = 0; i < down; ++i) {
-            const Index pixel = (at.image * a.height + at.top + i) * a.width + at.left;
+            const Index row = (at.image * a.height + at.top + i) * scale + part / 2;
+            const Index pixel = (row * a.width + at.left) * scale + part % 2;
             for (Index j = 0; j < across; ++j) {
-                const Index to = (pixel + j) * a.y_channels + k;
+                const Index to = (pixel + j * scale) * a.y_channels + channel;
                 Vec result = tile[i][j] + offset;
                 if (a.relu != 0) result = rectified(result);
+                if (a.slope != nullptr) result = leaned(result, slope);
                 if (a.add != nullptr) result = result + load_lanes(static_cast<const Y*>(a.add) + to, n);
                 if (a.relu_sum != 0) result = rectified(result);
                 if (n >= kLanes) {
@@ -103,7 +128,7 @@ void finish_gates(const Conv3x3& a, TilePlace at, const float* m, Index matrix) 
         Vec offset[4];
         for (Index g = 0; g < a.gates; ++g) {
             const Index from = g * a.y_channels + k;
-            transform_output(m + from, matrix, gate[g]);
+            transform_output<0, 6, 6>(m + from, matrix, gate[g]);
             offset[g] = bias != nullptr ? load(bias + from) : zero();
         }
         for (Index i = 0; i < down; ++i) {
@@ -143,8 +168,21 @@ void conv3x3_typed(const Conv3x3& a) {
             }
         }
         for (Index p = 0; p < kProducts; ++p) {
-            multiply(values + p * matrices.value_stride, static_cast<const Value*>(a.weight) + p * a.inputs * a.outputs,
-                     products + p * matrices.product_stride, count, a.inputs, a.outputs);
+            const auto outputs = [&](Index from, Index to) {
+                multiply(values + p * matrices.value_stride,
+                         static_cast<const Value*>(a.weight) + p * a.inputs * a.outputs,
+                         products + p * matrices.product_stride, count, a.inputs, a.outputs, from, to);
+            };
+            if (a.transposed == 0) {
+                outputs(0, a.outputs);
+                continue;
+            }
+            const Index row = p / kPatch, column = p % kPatch, last = kPatch - 1;
+            if (row == 0 || column == 0) continue;
+            for (Index part = 0; part < 4; ++part) {
+                if ((row == last && part / 2 == 0) || (column == last && part % 2 == 0)) continue;
+                outputs(part * a.y_channels, (part + 1) * a.y_channels);
+            }
         }
         for (Index t = 0; t < count; ++t) {
             const TilePlace at = place_of(a, first + t);

@@ -102,18 +102,19 @@ UNRAIN_HD void transform_input(const T* x, Index row, Index column, Value* v, In
     }
 }
 
-// A vector of channels of one tile, from its 36 products to 4 x 4 pixels.
+// A vector of channels of one tile, from its 36 products to 4 x 4 pixels. Where rows and columns of products before
+// kFirst, or from kRows and kColumns on, are zero whatever the picture is, they need not be there.
+template <Index kFirst, Index kRows, Index kColumns>
 UNRAIN_HD void transform_output(const float* m, Index matrix, Vec (&y)[4][4]) {
     Vec t[6][4];
     UNRAIN_UNROLL
     for (Index i = 0; i < 6; ++i) {
-        const float* p = m + 6 * i * matrix;
-        const Vec r[6] = {load(p),
-                          load(p + matrix),
-                          load(p + 2 * matrix),
-                          load(p + 3 * matrix),
-                          load(p + 4 * matrix),
-                          load(p + 5 * matrix)};
+        Vec r[6];
+        UNRAIN_UNROLL
+        for (Index j = 0; j < 6; ++j) {
+            const bool there = i >= kFirst && i < kRows && j >= kFirst && j < kColumns;
+            r[j] = there ? load(m + (6 * i + j) * matrix) : zero();
+        }
         output_row(r, t[i]);
     }
     UNRAIN_UNROLL
@@ -155,8 +156,8 @@ UNRAIN_HD void multiply_block(const Value* v, const Value* u, float* c, Index in
 
 template <Index kRows, Index kColumns>
 UNRAIN_HD Index multiply_columns(const Value* v, const Value* u, float* c, Index tiles, Index inputs, Index outputs,
-                                 Index from) {
-    for (; from + kColumns * kLanes <= outputs; from += kColumns * kLanes) {
+                                 Index from, Index to) {
+    for (; from + kColumns * kLanes <= to; from += kColumns * kLanes) {
         for (Index t = 0; t < tiles; t += kRows) {
             multiply_block<kRows, kColumns>(v + t * inputs, u + from * kDepth, c + t * outputs + from, inputs, outputs);
         }
@@ -164,17 +165,17 @@ UNRAIN_HD Index multiply_columns(const Value* v, const Value* u, float* c, Index
     return from;
 }
 
-// One of the 36 products for all tiles of a task. Rows up to the next multiple of the block are computed from whatever
-// lies there, and never read.
-static void multiply(const Value* v, const Value* u, float* c, Index tiles, Index inputs, Index outputs) {
-    Index from = 0;
+// One of the 36 products for all tiles of a task and the outputs in [from, to). Rows up to the next multiple of the
+// block are computed from whatever lies there, and never read.
+static void multiply(const Value* v, const Value* u, float* c, Index tiles, Index inputs, Index outputs, Index from,
+                     Index to) {
     if constexpr (kLanes >= 16) {  // 32 registers
-        from = multiply_columns<6, 4>(v, u, c, tiles, inputs, outputs, from);
-        from = multiply_columns<12, 2>(v, u, c, tiles, inputs, outputs, from);
-        multiply_columns<12, 1>(v, u, c, tiles, inputs, outputs, from);
+        from = multiply_columns<6, 4>(v, u, c, tiles, inputs, outputs, from, to);
+        from = multiply_columns<12, 2>(v, u, c, tiles, inputs, outputs, from, to);
+        multiply_columns<12, 1>(v, u, c, tiles, inputs, outputs, from, to);
     } else {
-        from = multiply_columns<6, 2>(v, u, c, tiles, inputs, outputs, from);
-        multiply_columns<6, 1>(v, u, c, tiles, inputs, outputs, from);
+        from = multiply_columns<6, 2>(v, u, c, tiles, inputs, outputs, from, to);
+        multiply_columns<6, 1>(v, u, c, tiles, inputs, outputs, from, to);
     }
 }
 

@@ -31,6 +31,7 @@ _BYTES = {"SRN": 1900, "BRN": 2800, "Stagewise": 1600, "MLMCN": 4000, "Timelapse
 _OTHER_BYTES = 6000
 # The same of the fused path, which never holds the gates of a whole picture, and writes in place what it can.
 _FUSED_BYTES = {("SRN", "lstm"): 1000, ("SRN", "gru"): 1500, ("BRN", "lstm"): 1800, ("BRN", "gru"): 3100}
+_FUSED_BYTES |= {("MSPFN", "light"): 1900, ("MSPFN", "paper"): 4500, ("MLMCN", "mcb"): 2900, ("Timelapse", ""): 1600}
 _FUSED_BF16 = 0.65  # of that
 _SEES_ALL = {
     "MSPFN": "its channel attention averages over the whole picture, and over each tile instead where there are tiles",
@@ -87,7 +88,8 @@ def bytes_per_pixel(model: nn.Module, backend: str, precision: str) -> float:
     kind, config = type(model).__name__, getattr(model, "config", None)
     each: float = _BYTES.get(kind, _OTHER_BYTES)
     if backend == "fused":
-        each = _FUSED_BYTES.get((kind, config.cell), each) * (_FUSED_BF16 if precision == "bf16" else 1)
+        variant = next((getattr(config, name) for name in ("cell", "layout", "block") if hasattr(config, name)), "")
+        each = _FUSED_BYTES.get((kind, variant), each) * (_FUSED_BF16 if precision == "bf16" else 1)
     channels = getattr(config, "channels", None)
     return each * channels / type(config)().channels if channels else each
 

@@ -142,3 +142,43 @@ def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="inputs must be the sum"):
         conv3x3.convolve([channels_last(1, 16, 8, 8)], packed, poisoned(1, 16, 8, 8), conv3x3.Workspace())
     assert "multiple of 16" in conv3x3.can_run([24])
+
+
+@pytest.mark.parametrize(("dtype", "products", "room"), KINDS)
+@pytest.mark.parametrize("size", [(1, 1), (1, 13), (3, 5), (4, 4), (9, 33), (37, 60)])
+def test_a_transposed_convolution_matches_pytorch(dtype, products, room, size):
+    torch.manual_seed(0)
+    weight, bias, slope = torch.randn(48, 32, 3, 3) / (9 * 48) ** 0.5, torch.randn(32), torch.rand(32) - 0.3
+    first, second = channels_last(2, 32, *size, dtype=dtype), channels_last(2, 16, *size, dtype=dtype)
+    large = [2 * side for side in size]
+    add, out = channels_last(2, 32, *large, dtype=dtype), poisoned(2, 32, *large, dtype=dtype)
+    packed = conv3x3.pack_transposed(weight, bias, products, slope)
+    workspace = conv3x3.Workspace()
+    workspace.at_least(1 << 24).fill_(255)  # NaN where nothing is written
+    conv3x3.convolve([first, second], packed, out, workspace, add=add)
+    x = torch.cat((first, second), 1).double()
+    expected = F.conv_transpose2d(x, weight.double(), bias.double(), stride=2, padding=1, output_padding=1)
+    expected = F.prelu(expected, slope.double()) + add
+    assert (out - expected).abs().max() <= room * expected.abs().max()
+
+
+def test_a_transposed_convolution_on_every_tier(tier):
+    weight = torch.randn(32, 16, 3, 3) / 17
+    x, out = channels_last(1, 32, 30, 41), poisoned(1, 16, 60, 82)
+    conv3x3.convolve([x], conv3x3.pack_transposed(weight, None), out, conv3x3.Workspace())
+    expected = F.conv_transpose2d(x.double(), weight.double(), stride=2, padding=1, output_padding=1)
+    assert (out - expected).abs().max() <= 2e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("slopes", [1, 35])
+def test_a_prelu_on_every_tier(tier, slopes):
+    weight, bias = layer(32, 35)
+    slope = torch.linspace(-0.5, 0.5, slopes)
+    x, out = channels_last(1, 32, 30, 41), poisoned(1, 35, 30, 41)
+    x[0, 3, 4, 5] = float("nan")
+    conv3x3.convolve([x], conv3x3.pack(weight, bias, slope=slope), out, conv3x3.Workspace())
+    expected = F.prelu(F.conv2d(x.double(), weight.double(), bias.double(), padding=1), slope.double())
+    assert out[..., :8, :12].isnan().any() and not out[..., 8:, :].isnan().any()
+    finite = out.isfinite()
+    assert not (finite & expected.isnan()).any()
+    assert (out - expected)[finite].abs().max() <= 2e-5 * expected[finite].abs().max()

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
+
 import torch
 from torch import nn
 
 from ....kernels import conv3x3
+from ...models.mlmcn import MLMCN
+from ...models.mspfn import LAYOUTS, MSPFN
 from ...models.srn_brn import BRN, SRN
+from ...models.timelapse import Timelapse
 from .. import fidelity
 from . import Runner
 
@@ -26,19 +32,30 @@ def available(device: torch.device) -> str | None:
 
 
 def can_run(model: nn.Module, precision: str, device: torch.device) -> str | None:
-    if not isinstance(model, SRN | BRN):
-        return f"it runs SRN and BRN networks, not {type(model).__name__}"
     if device.type == "cuda":
-        if model.config.cell != "lstm":
-            return f"on a GPU it runs LSTM cells, not {model.config.cell.upper()}"
-        if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-            return "this GPU has no bf16 arithmetic"
-        return None if precision in PRECISIONS else f"it computes in {', '.join(PRECISIONS)}, not in {precision}"
+        return _on_a_gpu(model, precision)
+    if isinstance(model, MSPFN) and LAYOUTS[model.config.layout].lean:
+        return f"it does not run the layout {model.config.layout!r}"
+    if not isinstance(model, SRN | BRN):
+        if not isinstance(model, MSPFN | MLMCN | Timelapse):
+            return f"it does not run {type(model).__name__} networks"
+        if conv3x3.available() is not None:
+            return conv3x3.available()
     if precision not in ("fp32", "bf16"):
         return f"on a CPU it computes in fp32 or bf16, not in {precision}"
     if precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return "this CPU has no bf16 arithmetic"
     return None
+
+
+def _on_a_gpu(model: nn.Module, precision: str) -> str | None:
+    if not isinstance(model, SRN | BRN):
+        return f"on a GPU it runs SRN and BRN networks, not {type(model).__name__}"
+    if model.config.cell != "lstm":
+        return f"on a GPU it runs LSTM cells, not {model.config.cell.upper()}"
+    if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return "this GPU has no bf16 arithmetic"
+    return None if precision in PRECISIONS else f"it computes in {', '.join(PRECISIONS)}, not in {precision}"
 
 
 def build_seconds(model: nn.Module) -> float:
@@ -51,12 +68,17 @@ def make(model: nn.Module, precision: str, device: torch.device, threads: int | 
         from ..fused.srn_brn_gpu import RecordedRecurrence
 
         return RecordedRecurrence(model, dtype, device)
-    from ..fused.srn_brn_cpu import FusedBRN, FusedSRN
-
-    network = FusedSRN if isinstance(model, SRN) else FusedBRN
+    network = _network(model)
     if dtype == torch.bfloat16 and conv3x3.multiplies_bf16():
         picture = fidelity.sample(_CHECKED, _CHECKED)
         exact, quick = network(model, dtype, products=torch.float32), network(model, dtype, products=dtype)
         decibels = fidelity.decibels(quick.run(picture), exact.run(picture))
         return quick if decibels >= fidelity.LIMITS["bf16"] + _MARGIN else exact
     return network(model, dtype, products=torch.float32)
+
+
+def _network(model: nn.Module) -> Callable[..., Runner]:
+    """The class of its fused form on a CPU."""
+    form = type(model).__name__
+    file = {"SRN": "srn_brn", "BRN": "srn_brn"}.get(form, form.lower())
+    return getattr(import_module(f"...fused.{file}_cpu", __name__), f"Fused{form}")
