@@ -88,7 +88,8 @@ void fill(Fields& read, Conv3x3& a) {
     UNRAIN_FIELD(y_dtype);
     UNRAIN_FIELD(y);
     UNRAIN_FIELD(y_channels);
-    UNRAIN_FIELD(transposed);
+    UNRAIN_FIELD(form);
+    UNRAIN_FIELD(dilation);
     UNRAIN_FIELD(relu);
     UNRAIN_FIELD(relu_sum);
     UNRAIN_FIELD(slope);

@@ -153,7 +153,11 @@ const char* check(const Conv3x3& a, bool backward) {
     }
     if (a.batch * a.height * a.width > 0 && a.y == nullptr) return "y is missing";
     if (a.relu != 0 && a.slope != nullptr) return "relu and slope are one or the other";
-    if (a.transposed != 0 && (a.gates != 0 || a.y_channels % kMultiple != 0 || a.outputs != 4 * a.y_channels)) {
+    if (a.form < Conv3x3Form::whole || a.form > Conv3x3Form::transposed) return "form must be 0, 1 or 2";
+    if (a.dilation < 1) return "dilation must be at least 1";
+    if ((a.form != Conv3x3Form::whole || a.dilation != 1) && a.gates != 0) return "gates are a plain convolution's";
+    if (a.form != Conv3x3Form::whole && a.dilation != 1) return "dilation is a whole convolution's";
+    if (a.form == Conv3x3Form::transposed && (a.y_channels % kMultiple != 0 || a.outputs != 4 * a.y_channels)) {
         return "transposed: outputs must be 4 * y_channels, a multiple of 16";
     }
     if (a.gates == 0) return a.y_channels < 1 || a.y_channels > a.outputs ? "y_channels must be 1 to outputs" : nullptr;

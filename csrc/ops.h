@@ -20,7 +20,14 @@ struct LstmGates {
     int threads;
 };
 
-constexpr int kMostMaps = 4;
+constexpr int kMostMaps = 5;
+
+enum class Conv3x3Form : int {
+    whole = 0,
+    pointwise = 1,   // 1x1: the weights are [inputs, outputs], or [inputs / 2, outputs, 2]
+    transposed = 2,  // y is twice as high and wide, and the outputs are four times y_channels: those of the pixels
+                     // (0, 0), (0, 1), (1, 0) and (1, 1) for each of x
+};
 
 // Forward only. All sizes of channels but y_channels of a plain convolution are multiples of 16.
 struct Conv3x3 {
@@ -33,13 +40,13 @@ struct Conv3x3 {
     DType dtype, y_dtype;       // of x; of y and add: the same, or float32 beside bfloat16
     void* y;                    // [batch, height, width, y_channels]
     std::ptrdiff_t y_channels;  // of the outputs; the rest are not stored
-    int transposed;             // not 0: y is twice as high and wide, and the outputs are four times y_channels: those of
-                                // the pixels (0, 0), (0, 1), (1, 0) and (1, 1) for each of x
-    int relu, relu_sum;         // y = relu_sum(relu(conv + bias) + add), each where it is not 0
-    const float* slope;         // [outputs], or null: in place of relu, what a negative conv + bias is multiplied by
-    const void* add;            // as y, or null
-    int gates;                  // 4: the outputs are the gates i, f, g, o of y_channels, and y is h; 3: without f and c
-    const float* c;             // [batch, height, width, y_channels]
+    Conv3x3Form form;
+    std::ptrdiff_t dilation;
+    int relu, relu_sum;  // y = relu_sum(relu(conv + bias) + add), each where it is not 0
+    const float* slope;  // [outputs], or null: in place of relu, what a negative conv + bias is multiplied by
+    const void* add;     // as y, or null
+    int gates;           // 4: the outputs are the gates i, f, g, o of y_channels, and y is h; 3: without f and c
+    const float* c;      // [batch, height, width, y_channels]
     float* c_next;
     void* workspace;  // conv3x3_workspace() bytes
     std::ptrdiff_t workspace_bytes;

@@ -16,7 +16,8 @@ from . import native
 from .registry import thread_count
 
 MULTIPLE = 16  # of the channels of every map, and of the outputs of a cell
-MOST_MAPS = 4
+MOST_MAPS = 5
+WHOLE, POINTWISE, TRANSPOSED = range(3)  # enum Conv3x3Form in csrc/ops.h
 
 # Winograd's F(4x4, 3x3) at the points 0, +-sqrt(1/2), +-sqrt(2), infinity: what the taps are multiplied by.
 _TAPS = torch.tensor(
@@ -44,7 +45,8 @@ class Packed(NamedTuple):
     inputs: int
     outputs: int  # a multiple of 16: rows of zeros behind the real ones
     kept: int  # channels of the result
-    transposed: bool  # the result is twice as high and wide
+    form: int = WHOLE
+    dilation: int = 1
 
 
 def available() -> str | None:
@@ -67,22 +69,22 @@ def multiplies_bf16() -> bool:
 
 
 def pack(
-    weight: Tensor, bias: Tensor | None, products: torch.dtype = torch.float32, slope: Tensor | None = None
+    weight: Tensor,
+    bias: Tensor | None,
+    products: torch.dtype = torch.float32,
+    slope: Tensor | None = None,
+    dilation: int = 1,
 ) -> Packed:
     """Weights [O,I,3,3], to be multiplied in float32, or in bfloat16 where `multiplies_bf16()`; `slope` [O] or [1]."""
-    rows, inputs = weight.shape[:2]
-    outputs = -(-rows // MULTIPLE) * MULTIPLE
-    weight = torch.nn.functional.pad(weight.detach().cpu().double(), (0, 0, 0, 0, 0, 0, 0, outputs - rows))
-    if bias is not None:
-        bias = torch.nn.functional.pad(bias.detach().cpu().float(), (0, outputs - rows))
-    if slope is not None:
-        slope = torch.nn.functional.pad(slope.detach().cpu().float().expand(rows), (0, outputs - rows))
-    packed = torch.einsum("ik,ockl,jl->ijco", _TAPS, weight, _TAPS).flatten(0, 1)  # [36, I, O]
-    if products == torch.bfloat16:
-        packed = packed.unflatten(1, (inputs // 2, 2)).transpose(2, 3).to(torch.bfloat16)  # [36, I / 2, O, 2]
-    else:
-        packed = packed.float()
-    return Packed(packed.contiguous(), bias, slope, inputs, outputs, rows, False)
+    transformed = torch.einsum("ik,ockl,jl->ijco", _TAPS, weight.detach().cpu().double(), _TAPS)
+    return _pack(transformed.flatten(0, 1), bias, products, slope)._replace(dilation=dilation)
+
+
+def pack_pointwise(
+    weight: Tensor, bias: Tensor | None, products: torch.dtype = torch.float32, slope: Tensor | None = None
+) -> Packed:
+    """Weights [O,I,1,1]."""
+    return _pack(weight.detach().cpu().flatten(1).T[None], bias, products, slope)._replace(form=POINTWISE)
 
 
 def pack_transposed(
@@ -93,7 +95,22 @@ def pack_transposed(
     kept = weight.shape[1]
     phases = torch.einsum("dak,ebl,iokl->deoiab", _PHASES, _PHASES, weight.detach().cpu().double())
     bias, slope = (None if each is None else each.detach().expand(kept).repeat(4) for each in (bias, slope))
-    return pack(phases.flatten(0, 2), bias, products, slope)._replace(kept=kept, transposed=True)
+    return pack(phases.flatten(0, 2), bias, products, slope)._replace(kept=kept, form=TRANSPOSED)
+
+
+def _pack(matrices: Tensor, bias: Tensor | None, products: torch.dtype, slope: Tensor | None) -> Packed:
+    """[matrices, I, O], filled up to a multiple of 16 outputs."""
+    inputs, kept = matrices.shape[1:]
+    outputs = -(-kept // MULTIPLE) * MULTIPLE
+    fill = (0, outputs - kept)
+    matrices = torch.nn.functional.pad(matrices, fill)
+    if bias is not None:
+        bias = torch.nn.functional.pad(bias.detach().cpu().float(), fill)
+    if slope is not None:
+        slope = torch.nn.functional.pad(slope.detach().cpu().float().expand(kept), fill)
+    if products == torch.bfloat16:
+        matrices = matrices.unflatten(1, (inputs // 2, 2)).transpose(2, 3)  # [matrices, I / 2, O, 2]
+    return Packed(matrices.to(products).contiguous(), bias, slope, inputs, outputs, kept)
 
 
 class Workspace:
@@ -160,7 +177,8 @@ def _run(maps: Sequence[Tensor], packed: Packed, out: Tensor, workspace: Workspa
         y=out,
         y_dtype=out.dtype,
         y_channels=out.shape[1],
-        transposed=int(packed.transposed),
+        form=packed.form,
+        dilation=packed.dilation,
         workspace=workspace.at_least(size),
         workspace_bytes=size,
         **fields,

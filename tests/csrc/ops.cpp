@@ -185,6 +185,7 @@ void check_conv3x3() {
                     a.inputs = inputs;
                     a.outputs = outputs;
                     a.y_channels = kept;
+                    a.dilation = 1;
                     a.dtype = dtype;
                     a.y_dtype = y_dtype;
                     const auto call = [&](std::vector<Buffer>& out, int threads, const char* tier) {

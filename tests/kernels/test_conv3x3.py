@@ -182,3 +182,40 @@ def test_a_prelu_on_every_tier(tier, slopes):
     finite = out.isfinite()
     assert not (finite & expected.isnan()).any()
     assert (out - expected)[finite].abs().max() <= 2e-5 * expected[finite].abs().max()
+
+
+@pytest.mark.parametrize(("dtype", "products", "room"), KINDS)
+@pytest.mark.parametrize("size", [(1, 1), (3, 17), (16, 16), (37, 60)])
+@pytest.mark.parametrize("dilation", [2, 3, 8])
+def test_a_dilated_convolution_matches_pytorch(dtype, products, room, size, dilation):
+    weight, bias = layer(16, 19)
+    x, out = channels_last(2, 16, *size, dtype=dtype), poisoned(2, 19, *size, dtype=dtype)
+    packed = conv3x3.pack(weight, bias, products, dilation=dilation)
+    conv3x3.convolve([x], packed, out, conv3x3.Workspace())
+    expected = F.conv2d(x.double(), weight.double(), bias.double(), padding=dilation, dilation=dilation)
+    assert (out - expected).abs().max() <= room * expected.abs().max()
+
+
+@pytest.mark.parametrize(("dtype", "products", "room"), KINDS)
+@pytest.mark.parametrize("size", [(1, 1), (3, 17), (37, 60)])
+def test_a_pointwise_convolution_of_five_maps_matches_pytorch(dtype, products, room, size):
+    torch.manual_seed(0)
+    weight, bias, slope = torch.randn(19, 80, 1, 1) / 80**0.5, torch.randn(19), torch.rand(19)
+    maps = [channels_last(2, 16, *size, dtype=dtype) for _ in range(5)]
+    add, out = channels_last(2, 19, *size, dtype=dtype), poisoned(2, 19, *size, dtype=dtype)
+    packed = conv3x3.pack_pointwise(weight, bias, products, slope)
+    conv3x3.convolve(maps, packed, out, conv3x3.Workspace(), add=add)
+    expected = F.conv2d(torch.cat(maps, 1).double(), weight.double(), bias.double())
+    expected = F.prelu(expected, slope.double()) + add
+    assert (out - expected).abs().max() <= room * expected.abs().max()
+
+
+def test_dilated_and_pointwise_on_every_tier(tier):
+    x, out = channels_last(1, 32, 30, 41), poisoned(1, 16, 30, 41)
+    weight, _ = layer(32, 16)
+    conv3x3.convolve([x], conv3x3.pack(weight, None, dilation=4), out, conv3x3.Workspace())
+    expected = F.conv2d(x.double(), weight.double(), padding=4, dilation=4)
+    assert (out - expected).abs().max() <= 2e-5 * expected.abs().max()
+    conv3x3.convolve([x], conv3x3.pack_pointwise(weight[..., :1, :1], None), out, conv3x3.Workspace())
+    expected = F.conv2d(x.double(), weight[..., :1, :1].double())
+    assert (out - expected).abs().max() <= 2e-5 * expected.abs().max()

@@ -15,7 +15,10 @@ CPU = torch.device("cpu")
 # In the default run: each backend on the networks it differs for. The rest is slow.
 QUICK = {
     *(("fused", name) for name in ("srn", "srn-gru", "srn-x", "brn", "brn-gru", "crn")),
-    *(("fused", name) for name in ("mspfn-light", "mlmcn-n1", "mlmcn-no-bcm", "mlmcn-no-rmm", "timelapse")),
+    *(
+        ("fused", name)
+        for name in ("stagewise", "mspfn-light", "mlmcn-n1", "mlmcn-no-bcm", "mlmcn-no-rmm", "timelapse")
+    ),
     *(("eager", name) for name in ("srn", "stagewise", "timelapse")),
     *(("openvino", name) for name in ("srn", "timelapse")),  # a picture that is padded is told by its edges
     *(("onnxruntime", name) for name in ("srn",)),
@@ -36,7 +39,6 @@ MATRIX = [
     for model in FAMILIES
     for name, precisions in ON_A_CPU.items()
     for precision in precisions
-    if name != "fused" or model != "stagewise"
 ]
 
 
@@ -113,6 +115,7 @@ def test_trained_weights_keep_to_the_reference_and_to_the_score(name, weights, s
         ("fused", "srn", "bf16"),
         ("fused", "srn-gru", "fp32"),
         ("fused", "brn", "fp32"),
+        ("fused", "stagewise", "fp32"),
         ("openvino", "srn", "fp32"),
         pytest.param("openvino", "stagewise", "fp32", marks=pytest.mark.slow),
         pytest.param("compile", "srn", "fp32", marks=pytest.mark.slow),
@@ -167,20 +170,27 @@ def test_fused_runs_where_our_convolution_does_not(monkeypatch, name, precision,
         assert decibels(mine.image, plain.image) >= LIMITS[precision]
 
 
-def test_fused_refuses_a_state_that_is_gone():
-    ours = runner("fused", network("srn", stages=3), "fp32")
+@pytest.mark.parametrize("name", ["srn", "stagewise"])
+def test_fused_refuses_a_state_that_is_gone(name):
+    ours = runner("fused", network(name, stages=3), "fp32")
     x = sample(32, 32)
     first, *_ = ours.steps(x)
+    ours.run(x)
     with pytest.raises(UnrainError, match="overwritten"):
         next(ours.steps(x, state=first.state))
+
+
+def test_fused_refuses_a_state_of_another_size():
+    ours = runner("fused", network("srn", stages=3), "fp32")
+    first, *_ = ours.steps(sample(32, 32))
     with pytest.raises(UnrainError, match="the state is of pictures"):
         next(ours.steps(sample(32, 40), state=first.state))
 
 
-WITHOUT_STAGES = ("timelapse", "mspfn-light", "mlmcn-n1")
+OTHERS = ("stagewise", "timelapse", "mspfn-light", "mlmcn-n1")
 
 
-@pytest.mark.parametrize("name", ["brn", *WITHOUT_STAGES])
+@pytest.mark.parametrize("name", ["brn", *OTHERS])
 def test_fused_keeps_nothing_of_the_frame_before(name):
     ours = runner("fused", network(name), "fp32")
     x = sample(40, 40)
@@ -190,7 +200,9 @@ def test_fused_keeps_nothing_of_the_frame_before(name):
     assert torch.equal(ours.run(x), first)
 
 
-@pytest.mark.parametrize("name", ["srn", "mspfn-light", "mlmcn-n1"])  # the time-lapse net reads a batch as one list
+@pytest.mark.parametrize(
+    "name", ["srn", "stagewise", "mspfn-light", "mlmcn-n1"]
+)  # the time-lapse net reads a batch as one list
 def test_fused_takes_batches(name):
     ours = runner("fused", network(name), "fp32")
     x = torch.cat([sample(40, 48), sample(40, 48).flip(-2)])
@@ -217,7 +229,7 @@ def test_fused_gives_the_same_bits_for_every_number_of_threads(precision):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-@pytest.mark.parametrize("name", ["srn", *WITHOUT_STAGES])
+@pytest.mark.parametrize("name", ["srn", *OTHERS])
 def test_fused_lets_nan_through_wherever_the_network_does(name, bad, precision):
     model = network(name, stages=1)
     x = sample(32, 48).clone()

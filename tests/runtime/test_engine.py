@@ -92,8 +92,8 @@ def test_wrong_choices_name_the_right_ones(model):
         Engine(model, precision="fp8")
     with pytest.raises(UnrainError, match="fp32 or bf16, not in fp16"):
         Engine(model, "fused", "fp16", "cpu")
-    with pytest.raises(UnrainError, match="does not run Stagewise networks"):
-        Engine(unrain.build("stagewise"), "fused", device="cpu")
+    with pytest.raises(UnrainError, match="a multiple of 16 channels"):
+        Engine(unrain.build("stagewise", channels=8), "fused", device="cpu")
     with pytest.raises(UnrainError, match="threads must be at least 1"):
         Engine(model, threads=0)
 
@@ -257,6 +257,6 @@ def test_without_a_trial_what_needs_no_build_is_taken(monkeypatch):
     engine = Engine("srn", device="cpu", trial_seconds=0)
     engine(sample(32, 32))
     assert (engine.explain()["backend"], engine.explain()["precision"]) == ("fused", "bf16")
-    engine = Engine(unrain.build("stagewise").eval(), device="cpu", trial_seconds=0)
+    engine = Engine(unrain.build("stagewise", channels=8).eval(), device="cpu", trial_seconds=0)
     engine(sample(32, 32))
     assert engine.explain()["backend"] == "eager"

@@ -12,6 +12,7 @@ from ....kernels import conv3x3
 from ...models.mlmcn import MLMCN
 from ...models.mspfn import LAYOUTS, MSPFN
 from ...models.srn_brn import BRN, SRN
+from ...models.stagewise import Stagewise
 from ...models.timelapse import Timelapse
 from .. import fidelity
 from . import Runner
@@ -34,18 +35,24 @@ def available(device: torch.device) -> str | None:
 def can_run(model: nn.Module, precision: str, device: torch.device) -> str | None:
     if device.type == "cuda":
         return _on_a_gpu(model, precision)
-    if isinstance(model, MSPFN) and LAYOUTS[model.config.layout].lean:
-        return f"it does not run the layout {model.config.layout!r}"
     if not isinstance(model, SRN | BRN):
-        if not isinstance(model, MSPFN | MLMCN | Timelapse):
-            return f"it does not run {type(model).__name__} networks"
-        if conv3x3.available() is not None:
-            return conv3x3.available()
+        reason = conv3x3.available() or _unknown_form(model)
+        if reason is not None:
+            return reason
     if precision not in ("fp32", "bf16"):
         return f"on a CPU it computes in fp32 or bf16, not in {precision}"
     if precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return "this CPU has no bf16 arithmetic"
     return None
+
+
+def _unknown_form(model: nn.Module) -> str | None:
+    """Why a network without an LSTM over its stages cannot run, or None. SRN and BRN run in any form."""
+    if isinstance(model, MSPFN):
+        return f"it does not run the layout {model.config.layout!r}" if LAYOUTS[model.config.layout].lean else None
+    if isinstance(model, Stagewise):
+        return conv3x3.can_run([model.config.channels] * (model.config.dilated + 1))
+    return None if isinstance(model, MLMCN | Timelapse) else f"it does not run {type(model).__name__} networks"
 
 
 def _on_a_gpu(model: nn.Module, precision: str) -> str | None:

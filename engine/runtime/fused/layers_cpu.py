@@ -50,7 +50,7 @@ def parts(modules: nn.Module | Iterable[nn.Module]) -> Parts:
 
 
 class Layer:
-    """A 3x3 convolution of maps side by side, or a transposed one to twice the size, into a given map.
+    """A 3x3 or 1x1 convolution of maps side by side, or a transposed one to twice the size, into a given map.
 
     Weights for a picture are filled up to 16 channels.
     """
@@ -62,9 +62,12 @@ class Layer:
             assert (conv.stride, conv.padding, conv.output_padding) == ((2, 2), (1, 1), (1, 1))
             self.packed = conv3x3.pack_transposed(weight, bias, arithmetic.products, slope)
         else:
-            assert (conv.stride, conv.padding) == ((1, 1), (1, 1))
             weight = F.pad(weight, (0, 0, 0, 0, 0, -weight.shape[1] % conv3x3.MULTIPLE))
-            self.packed = conv3x3.pack(weight, bias, arithmetic.products, slope)
+            if conv.kernel_size == (1, 1):
+                self.packed = conv3x3.pack_pointwise(weight, bias, arithmetic.products, slope)
+            else:
+                assert conv.stride == (1, 1) and conv.padding == conv.dilation
+                self.packed = conv3x3.pack(weight, bias, arithmetic.products, slope, int(conv.dilation[0]))
         self.workspace = arithmetic.workspace
 
     def __call__(self, maps: Sequence[Tensor], out: Tensor, add: Tensor | None = None) -> Tensor:
