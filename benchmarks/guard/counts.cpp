@@ -84,7 +84,7 @@ void conv3x3() {
     args.x[0] = x.data(), args.x_channels[0] = kChannels;
     args.weight = weight.data(), args.weight_dtype = DType::f32, args.bias = bias.data();
     args.batch = 1, args.height = args.width = kSide, args.inputs = args.outputs = args.y_channels = kChannels;
-    args.dtype = args.y_dtype = DType::f32, args.y = y.data(), args.threads = 1;
+    args.dilation = 1, args.dtype = args.y_dtype = DType::f32, args.y = y.data(), args.threads = 1;
     std::vector<char> workspace(1U << 24);
     args.workspace = workspace.data(), args.workspace_bytes = static_cast<std::ptrdiff_t>(workspace.size());
     counted_conv3x3_forward(args);

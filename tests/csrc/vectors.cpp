@@ -43,14 +43,11 @@ double worst_ulp(float low, float high, const Approximate& approximate, const Ex
 
 void check_functions() {
     Vec slope;
-    double worst = worst_ulp(
-        -80.0F, 80.0F, [](Vec x) { return exp(x); }, [](double x) { return std::exp(x); });
+    double worst = worst_ulp(-80.0F, 80.0F, [](Vec x) { return exp(x); }, [](double x) { return std::exp(x); });
     CHECK(worst < 2.0, "exp is off by %g ulp", worst);
-    worst = worst_ulp(
-        -12.0F, 12.0F, [&](Vec x) { return tanh(x, slope); }, [](double x) { return std::tanh(x); });
+    worst = worst_ulp(-12.0F, 12.0F, [&](Vec x) { return tanh(x, slope); }, [](double x) { return std::tanh(x); });
     CHECK(worst < 3.0, "tanh is off by %g ulp", worst);
-    worst = worst_ulp(
-        -30.0F, 30.0F, [](Vec x) { return sigmoid(x); }, [](double x) { return 1 / (1 + std::exp(-x)); });
+    worst = worst_ulp(-30.0F, 30.0F, [](Vec x) { return sigmoid(x); }, [](double x) { return 1 / (1 + std::exp(-x)); });
     CHECK(worst < 3.5, "sigmoid is off by %g ulp", worst);
 
     const struct {
