@@ -212,9 +212,9 @@ def test_fused_takes_batches(name):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_fused_gives_the_same_bits_for_every_number_of_threads(precision):
-    """Of networks without transposed convolutions: oneDNN's split their sums by threads."""
-    model = network("srn")
+@pytest.mark.parametrize("name", ["srn", "mspfn-light", "mlmcn-n1"])  # the others hold products of torch's own
+def test_fused_gives_the_same_bits_for_every_number_of_threads(name, precision):
+    model = network(name)
     x = sample(61, 47)
     before = torch.get_num_threads()
     results = []
