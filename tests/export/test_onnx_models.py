@@ -1,5 +1,7 @@
 """Every network as one ONNX file for all sizes, in fp32 and fp16, against PyTorch on real pictures."""
 
+import os
+
 import numpy as np
 import onnx
 import pytest
@@ -14,6 +16,8 @@ from unrain.export.pictures import batches
 QUICK = ("srn", "stagewise", "timelapse")
 NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in unrain.models()]
 LARGE = ((480, 320), (720, 1280))
+# ONNX Runtime holds 22 kB for each pixel of it: 1280x720 took more than the 24 GB of the machine it was tried on.
+HUNGRY = {("mspfn-m30n1", LARGE[-1]): 32 << 30}
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -37,7 +41,7 @@ def runner(path):
 
 
 def cut(height, width, batch=1):
-    """Rainy pictures of one size, mirrored where the bundled one is too small."""
+    """Rainy pictures of one size, repeated where the bundled one is too small."""
     picture = batches(None, 1000)[0]
     rows, columns = (np.arange(wanted) % side for side, wanted in zip(picture.shape[2:], (height, width), strict=True))
     return np.repeat(picture[:, :, rows][..., columns], batch, 0)
@@ -87,6 +91,9 @@ def test_every_convolution_outside_the_islands_is_half(name, fp16):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("size", LARGE, ids=lambda size: "x".join(map(str, size)))
 def test_large_pictures_from_the_same_file(name, fp32, fp16, network, size):
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if memory < HUNGRY.get((name, size), 0):
+        pytest.skip(f"it needs {HUNGRY[name, size] >> 30} GB of memory, this machine has {memory >> 30}")
     picture = cut(*size)
     expected = reference(network(name))(picture)
     wide = name.startswith(("mspfn", "mlmcn")) and name != "mspfn-light"
