@@ -47,7 +47,7 @@ def can_run(model: nn.Module, precision: str, device: torch.device) -> str | Non
 
 
 def _unknown_form(model: nn.Module) -> str | None:
-    """Why a network without an LSTM over its stages cannot run, or None. SRN and BRN run in any form."""
+    """Why a network that is neither SRN nor BRN, which run in any form, cannot run in its own; or None."""
     if isinstance(model, MSPFN):
         return f"it does not run the layout {model.config.layout!r}" if LAYOUTS[model.config.layout].lean else None
     if isinstance(model, Stagewise):

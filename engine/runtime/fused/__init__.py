@@ -1,1 +1,1 @@
-"""The fused path: the same networks with packed weights, one workspace and our own kernels, one file per device."""
+"""The fused path: the same networks with packed weights, maps that stay and our own kernels, a file for each form."""

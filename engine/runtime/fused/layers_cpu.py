@@ -37,10 +37,8 @@ def parts(modules: nn.Module | Iterable[nn.Module]) -> Parts:
     for each in rest:
         norm: Any = each
         if isinstance(each, nn.BatchNorm2d):
-            transposed = isinstance(conv, nn.ConvTranspose2d)
-            mean, variance = norm.running_mean, norm.running_var
-            folded = fuse_conv_bn_weights(weight, bias, mean, variance, norm.eps, norm.weight, norm.bias, transposed)
-            weight, bias = folded
+            average = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+            weight, bias = fuse_conv_bn_weights(weight, bias, *average, isinstance(conv, nn.ConvTranspose2d))
         elif isinstance(each, nn.ReLU):
             relu = True
         else:

@@ -25,8 +25,9 @@ from .layers_cpu import Layer, Maps, Plain
 class FusedMLMCN(Runner):
     def __init__(self, model: MLMCN, dtype: torch.dtype, products: torch.dtype) -> None:
         arithmetic = Arithmetic(dtype, products)
+        subnetworks: Any = model.subnetworks
         self.multiple, self.maps = model.multiple, Maps(dtype)
-        self.subnetworks = [FusedSubnetwork(each, arithmetic, self.maps) for each in model.subnetworks]  # type: ignore[arg-type]
+        self.subnetworks = [FusedSubnetwork(each, arithmetic, self.maps) for each in subnetworks]
 
     @torch.inference_mode()
     def run(self, x: Tensor) -> Tensor:
