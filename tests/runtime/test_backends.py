@@ -180,8 +180,9 @@ def test_fused_refuses_a_state_that_is_gone(name):
         next(ours.steps(x, state=first.state))
 
 
-def test_fused_refuses_a_state_of_another_size():
-    ours = runner("fused", network("srn", stages=3), "fp32")
+@pytest.mark.parametrize("name", ["srn", "stagewise"])
+def test_fused_refuses_a_state_of_another_size(name):
+    ours = runner("fused", network(name, stages=3), "fp32")
     first, *_ = ours.steps(sample(32, 32))
     with pytest.raises(UnrainError, match="the state is of pictures"):
         next(ours.steps(sample(32, 40), state=first.state))

@@ -51,6 +51,8 @@ def _unknown_form(model: nn.Module) -> str | None:
     if isinstance(model, MSPFN):
         return f"it does not run the layout {model.config.layout!r}" if LAYOUTS[model.config.layout].lean else None
     if isinstance(model, Stagewise):
+        if model.stages > len(model.outer) + 1:
+            return f"this network has {len(model.outer) + 1} stages, {model.stages} were asked for"
         return conv3x3.can_run([model.config.channels] * (model.config.dilated + 1))
     return None if isinstance(model, MLMCN | Timelapse) else f"it does not run {type(model).__name__} networks"
 

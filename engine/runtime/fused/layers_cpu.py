@@ -1,7 +1,8 @@
 """A convolution with the batch normalisation, ReLU or PReLU behind it, on channels-last maps of a CPU.
 
-`Layer` is our own, in Winograd's form (`kernels/conv3x3.py`): half the time of a direct convolution, and what follows
-it for nothing. `Plain` is oneDNN's, for strided convolutions and those of a picture's 3 channels.
+`Layer` is our own, in Winograd's form (`kernels/conv3x3.py`): a quarter of the multiplications of a direct convolution,
+and what follows it in the same pass over memory. `Plain` is oneDNN's, for strided convolutions and those of a picture's
+3 channels.
 """
 
 from __future__ import annotations

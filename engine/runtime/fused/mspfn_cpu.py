@@ -23,14 +23,21 @@ from .layers_cpu import Layer, Maps, Plain
 
 class FusedMSPFN(Runner):
     def __init__(self, model: MSPFN, dtype: torch.dtype, products: torch.dtype) -> None:
-        arithmetic = Arithmetic(dtype, products)
+        arithmetic, maps = Arithmetic(dtype, products), Maps(dtype)
         ffms: Any = model.ffms
         initial: Any = model.initial
-        self.multiple, self.maps = model.multiple, Maps(dtype)
+        cfm = model.cfm
+        units: list[Any] = [
+            RecurrentUnit(each, arithmetic, maps) for each in (cfm.rru_quarter, cfm.rru_half, cfm.rru_full)
+        ]
+        self.multiple, self.maps = model.multiple, maps
         self.initial = [Plain(each, dtype) for each in initial]
-        self.cfm = CoarseFusion(model.cfm, arithmetic, self.maps)
-        self.ffms = [FineFusion(each, arithmetic, self.maps) for each in ffms]
-        self.rm = Reconstruction(model.rm, arithmetic, self.maps)
+        self.cfm = Fusion(cfm, units, arithmetic, maps)
+        self.ffms = []
+        for ffm in ffms:
+            units = [Attention(each, arithmetic, maps) for each in (ffm.urab_quarter, ffm.urab_half, ffm.urab_full)]
+            self.ffms.append(Fusion(ffm, units, arithmetic, maps))
+        self.rm = Reconstruction(model.rm, arithmetic, maps)
 
     @torch.inference_mode()
     def run(self, x: Tensor) -> Tensor:
@@ -45,38 +52,26 @@ class FusedMSPFN(Runner):
         return x - crop(from_network_difference(self.rm(fine, coarse)))
 
 
-class CoarseFusion:
-    def __init__(self, cfm: Any, arithmetic: Arithmetic, maps: Maps) -> None:
-        self.quarter, self.half, self.full = (
-            RecurrentUnit(each, arithmetic, maps) for each in (cfm.rru_quarter, cfm.rru_half, cfm.rru_full)
-        )
-        self.rise = Rise(cfm, arithmetic, maps)
+class Fusion:
+    """A unit for each scale, from the smallest upwards, fed its feature and what the smaller ones found."""
 
-    def __call__(self, shallow: Scales) -> Scales:
-        quarter = self.quarter(shallow.quarter, shallow.quarter)
-        half = self.half(self.rise.to_half(quarter, shallow.half), shallow.half)
-        full = self.full(self.rise.to_full(half, shallow.full), shallow.full)
-        return Scales(quarter, half, full)
-
-
-class Rise:
-    """What the smaller scales add to a larger one's feature. First `to_half`, then `to_full`, which goes on from it."""
-
-    def __init__(self, module: Any, arithmetic: Arithmetic, maps: Maps) -> None:
+    def __init__(self, module: Any, units: list[Any], arithmetic: Arithmetic, maps: Maps) -> None:
         self.maps = maps
+        self.quarter, self.half, self.full = units
         self.quarter_to_half, self.quarter_to_full, self.half_to_full = (
             Layer(each, arithmetic) for each in (module.quarter_to_half, module.quarter_to_full, module.half_to_full)
         )
 
-    def to_half(self, quarter: Tensor, feature: Tensor) -> Tensor:
-        channels = feature.shape[1]
-        self.from_quarter = self.quarter_to_half([quarter], self.maps("from quarter", quarter, channels, scale=2))
-        return torch.add(self.from_quarter, feature, out=self.maps("entering", feature, channels))
-
-    def to_full(self, half: Tensor, feature: Tensor) -> Tensor:
-        entering = self.maps("entering", feature, feature.shape[1])
-        self.quarter_to_full([self.from_quarter], entering, add=feature)
-        return self.half_to_full([half], entering, add=entering)
+    def __call__(self, x: Scales) -> Scales:
+        channels = x.half.shape[1]
+        quarter = self.quarter(x.quarter, x.quarter)
+        from_quarter = self.quarter_to_half([quarter], self.maps("from quarter", x.half, channels))
+        entering = torch.add(from_quarter, x.half, out=self.maps("entering", x.half, channels))
+        half = self.half(entering, x.half)
+        entering = self.maps("entering", x.full, channels)
+        self.quarter_to_full([from_quarter], entering, add=x.full)
+        self.half_to_full([half], entering, add=entering)
+        return Scales(quarter, half, self.full(entering, x.full))
 
 
 class RecurrentUnit:
@@ -91,20 +86,6 @@ class RecurrentUnit:
         h, c = self.maps("h", x, self.state), self.maps("c", x, self.state, torch.float32)
         self.lstm([z], None, (h, c))
         return self.after([h], self.maps("coarse", skip, skip.shape[1]), add=skip)
-
-
-class FineFusion:
-    def __init__(self, ffm: Any, arithmetic: Arithmetic, maps: Maps) -> None:
-        self.quarter, self.half, self.full = (
-            Attention(each, arithmetic, maps) for each in (ffm.urab_quarter, ffm.urab_half, ffm.urab_full)
-        )
-        self.rise = Rise(ffm, arithmetic, maps)
-
-    def __call__(self, x: Scales) -> Scales:
-        quarter = self.quarter(x.quarter, x.quarter)
-        half = self.half(self.rise.to_half(quarter, x.half), x.half)
-        full = self.full(self.rise.to_full(half, x.full), x.full)
-        return Scales(quarter, half, full)
 
 
 class Attention:

@@ -58,6 +58,8 @@ class FusedStagewise(Runner):
             with torch.inference_mode():
                 self._start(x)
             state = State(0, self._run)
+        elif x.shape != self._planes_of:
+            raise UnrainError(f"the state is of pictures {list(self._planes_of or ())}, these are {list(x.shape)}")
         run, first = state.run, state.done
         for done in range(first, self.stages):
             if run != self._run:
