@@ -8,6 +8,8 @@
 // Bound   memory.
 #pragma once
 
+#include <cfloat>
+
 #include "../ops.h"
 #include "../parallel.h"
 #include "../scratch.h"
@@ -18,12 +20,15 @@ namespace unrain::UNRAIN_TIER {
 constexpr Index kLossTile = 16384;
 constexpr Index kLossRun = 1024;
 
+// At least the smallest normal number: a square that is flushed to zero would make the gradient 0 / 0 where both agree.
+inline float eps_squared(const Charbonnier& a) { return a.eps * a.eps > FLT_MIN ? a.eps * a.eps : FLT_MIN; }
+
 template <class T>
 void charbonnier_each(const Charbonnier& a) {
     const T* pred = static_cast<const T*>(a.pred);
     const T* target = static_cast<const T*>(a.target);
     T* loss = static_cast<T*>(a.loss);
-    const Vec eps2 = set1(a.eps * a.eps);
+    const Vec eps2 = set1(eps_squared(a));
     const std::size_t bytes = static_cast<std::size_t>(a.count) * 3 * sizeof(T);
     for_each_task(ceil_div(a.count, kLossTile), bytes, a.threads, [&](Index task, int) {
         const Index end = least(a.count, (task + 1) * kLossTile);
@@ -38,7 +43,7 @@ template <class T>
 const char* charbonnier_total(const Charbonnier& a) {
     const T* pred = static_cast<const T*>(a.pred);
     const T* target = static_cast<const T*>(a.target);
-    const Vec eps2 = set1(a.eps * a.eps);
+    const Vec eps2 = set1(eps_squared(a));
     const Index tasks = ceil_div(a.count, kLossTile);
     const Scratch<double> partial(static_cast<std::size_t>(tasks));
     if (partial.failed()) return kNoMemory;
@@ -81,7 +86,7 @@ void charbonnier_gradient(const Charbonnier& a) {
     T* grad_target = static_cast<T*>(a.grad_target);
     const bool each = a.reduction == Reduction::none;
     const bool streaming = grad_pred != nullptr && worth_streaming(grad_pred, a.count);
-    const Vec eps2 = set1(a.eps * a.eps);
+    const Vec eps2 = set1(eps_squared(a));
     Vec scale = zero();
     if (!each && a.count > 0) {
         const double share = a.reduction == Reduction::mean ? static_cast<double>(a.count) : 1.0;

@@ -21,7 +21,8 @@ def charbonnier(pred: Tensor, target: Tensor, eps: float = 1e-3, reduction: str 
     """sqrt((pred - target)^2 + eps^2), then its "mean", its "sum", or "none": one value per element.
 
     pred, target  any shape, the same for both: nothing is broadcast
-    eps           positive; the width of the rounding around zero (note that it is squared here)
+    eps           positive; the width of the rounding around zero. It is squared here: what is smaller than the root of
+                  the smallest normal number, 1.1e-19 in float32, counts as that root
 
     The result has the dtype of pred; sums are made in float32 or better, in an order that depends on the size alone.
     """

@@ -17,6 +17,7 @@ import triton.language as tl
 from ..registry import Call
 from ..triton_aot import KernelSpec
 from ..triton_common import NAMES, available, on_its_device, refuse, sum_rows, sum_rows_specs
+from .reference import eps_squared
 
 __all__ = ["available", "backward", "can_run", "forward", "specs"]
 
@@ -71,8 +72,9 @@ def forward(out, pred, target, eps, reduction) -> None:
     programs = triton.cdiv(count, BLOCK)
     target_of_pass = torch.empty(programs, 1, dtype=torch.float32, device=pred.device) if reduce else result
     charbonnier_forward[(programs,)](
-        pred, target, target_of_pass, count, float(eps * eps), REDUCE=reduce, BLOCK=BLOCK, num_warps=WARPS
-    )
+        pred, target, target_of_pass, count, eps_squared(eps, torch.float32),
+        REDUCE=reduce, BLOCK=BLOCK, num_warps=WARPS,
+    )  # fmt: skip
     if reduce:
         sum_rows(target_of_pass, result, count if reduction == "mean" else 1)
 
@@ -84,7 +86,7 @@ def backward(out, grad, pred, target, eps, reduction) -> None:
     if count:
         divisor = float(count) if reduction == "mean" else 1.0
         charbonnier_backward[(triton.cdiv(count, BLOCK),)](
-            grad, pred, target, d_pred, count, float(eps * eps), divisor,
+            grad, pred, target, d_pred, count, eps_squared(eps, torch.float32), divisor,
             REDUCE=reduction != "none", BLOCK=BLOCK, num_warps=WARPS,
         )  # fmt: skip
 

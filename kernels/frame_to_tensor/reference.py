@@ -25,9 +25,10 @@ def _from_nv12(frame: Tensor, format: str) -> Tensor:
     """One luma plane, then a plane of half the height with U and V side by side, each for 2 x 2 pixels."""
     kr, kb = LUMA[format.split("-")[1]]
     full = format.endswith("-full")
-    height = frame.shape[1] // 3 * 2
+    batch, rows, width = frame.shape
+    height = rows // 3 * 2
     luma = frame[:, :height].to(torch.float32)
-    chroma = frame[:, height:].reshape(frame.shape[0], height // 2, -1, 2).to(torch.float32) - 128
+    chroma = frame[:, height:].reshape(batch, height // 2, width // 2, 2).to(torch.float32) - 128
     chroma = chroma.repeat_interleave(2, 1).repeat_interleave(2, 2)
     luma = luma / 255 if full else (luma - 16) / 219
     u, v = (chroma / (255 if full else 224)).unbind(-1)

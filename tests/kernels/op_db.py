@@ -343,6 +343,7 @@ def _frame_to_tensor() -> Op:
     samples += [sample(1, 1, 1, 3, multiple=4), sample(1, 2, 3, 3, multiple=8), sample(1, 33, 70, 3, multiple=16)]
     samples += [sample(0, 4, 4, 3, multiple=4), sample(1, 7, 5, 3, format="bgr", multiple=8)]
     samples += [sample(2, 9, 8, format=f"nv12-{kind}") for kind in ("bt601", "bt709", "bt601-full", "bt709-full")]
+    samples += [sample(0, 6, 4, format="nv12-bt601")]
     samples += [sample(1, 3, 2, format="nv12-bt709", multiple=8), sample(1, 48, 70, format="nv12-bt709", multiple=16)]
     f = np.zeros((6, 4, 3), np.uint8)
     wrong = [

@@ -137,6 +137,33 @@ def test_bytes_become_no_nan(backend, device, using):
         assert kernels.tensor_to_frame(x).flatten().tolist() == [0, 255, 0]
 
 
+def test_a_negative_view_becomes_the_frame_of_its_values(backend, device, using):
+    """A dense tensor whose sign is a mark on it and not in its bytes, as `conj().imag` has."""
+    values = torch.rand(1, 3, 5, 4, device=device)
+    view, back = torch._neg_view(-values), torch.empty(5, 4, 3, dtype=torch.uint8, device=device)
+    assert view.is_neg() and view.is_contiguous()
+    with using(backend):
+        expected = kernels.tensor_to_frame(values, 0.1 * values)
+        assert torch.equal(kernels.tensor_to_frame(view, 0.1 * view), expected)
+        kernels.tensor_to_frame(view, torch._neg_view(-0.1 * values), out=back)
+    assert torch.equal(back, expected)
+
+
+@pytest.mark.parametrize("eps", [1e-10, 1e-20, 1e-200])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_charbonnier_with_a_tiny_eps_has_a_gradient_where_both_agree(eps, dtype, backend, device, using):
+    """The square of such an eps is no number that float32 holds, and the gradient was 0 / 0."""
+    target = torch.linspace(0, 1, 40, device=device).to(dtype)
+    for reduction in ("mean", "sum", "none"):
+        pred = target.clone()
+        pred[::2] += 0.5
+        pred.requires_grad_()
+        with using(backend):
+            kernels.charbonnier(pred, target, eps=eps, reduction=reduction).sum().backward()
+        slope = torch.tensor([1.0, 0.0] * 20, device=device) / (40 if reduction == "mean" else 1)
+        torch.testing.assert_close(pred.grad, slope.to(dtype))
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 3), (7, 5, 3), (33, 64, 3), (5, 6), (9, 9, 1)])
 def test_binomial_pyramid_of_bytes_is_pyrdown(shape, backend, device, using):
     cv2 = pytest.importorskip("cv2")

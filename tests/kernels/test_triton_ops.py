@@ -148,6 +148,14 @@ def test_charbonnier(dtype, reduction, shape):
     compare(lambda a, b: kernels.charbonnier(a, b, 1e-3, reduction), pred, target)
 
 
+@pytest.mark.parametrize("eps", [1e-20, 1e-200])
+def test_charbonnier_with_a_tiny_eps_has_a_gradient_where_both_agree(eps):
+    pred = torch.tensor([0.25, 0.75], device=DEVICE, requires_grad=True)
+    with kernels.use("triton"):
+        kernels.charbonnier(pred, torch.tensor([0.25, 0.25], device=DEVICE), eps=eps).backward()
+    assert pred.grad.tolist() == [0.0, 0.5]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("count", "items", "columns", "weights"), [(70, 20, 64, False), (5, 3, 2, True)])
 def test_memory_read(dtype, count, items, columns, weights, monkeypatch):
