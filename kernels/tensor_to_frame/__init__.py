@@ -87,10 +87,8 @@ def arrange(x, residual, height, width, rounding, bgr):
     check(x, residual, height, width, rounding, bgr)
     form = library.memory_format(library.layout_of(x))
     # A negative view is dense like any other, and its sign is not in the bytes that a kernel reads.
-    x, residual = (
-        None if each is None else each.resolve_neg().contiguous(memory_format=form) for each in (x, residual)
-    )
-    return x, residual, height, width, rounding, bgr
+    residual = None if residual is None else residual.resolve_neg().contiguous(memory_format=form)
+    return x.resolve_neg().contiguous(memory_format=form), residual, height, width, rounding, bgr
 
 
 def allocate(x, residual, height, width, rounding, bgr):
