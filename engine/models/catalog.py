@@ -42,6 +42,10 @@ def _mlmcn(summary: str, parameters: int, **config: Any) -> Entry:
     return Entry("mlmcn", "MLMCN", config, _MULTI_LEVEL, summary, parameters)
 
 
+def _wiper(summary: str, parameters: int, **config: Any) -> Entry:
+    return Entry("wiper", "Wiper", config, "this project's own, of no paper", summary, parameters)
+
+
 CATALOG: dict[str, Entry] = {
     "srn": _srn("single recurrent network, residual mapping (also known as PReNet)", 168_963),
     "srn-direct": _srn("SRN that predicts the clean image directly", 168_963, residual=False),
@@ -86,4 +90,7 @@ CATALOG: dict[str, Entry] = {
         "encoder and decoder around 20 learned rain memories, trained without clean pictures",
         818_115,
     ),
+    "wiper-s": _wiper("wiper at half the width: 5 kMAC a pixel", 110_972, half=16, quarter=32, eighth=32, hidden=16),
+    "wiper": _wiper("small network for video in real time that carries its own state: 18 kMAC a pixel", 432_364),
+    "wiper-l": _wiper("wiper, deeper and wider: 40 kMAC a pixel", 1_334_220, eighth=128, hidden=64, quarter_pairs=2),
 }

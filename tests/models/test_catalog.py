@@ -20,6 +20,7 @@ NAMES = [
     *("mlmcn", "mlmcn-n1", "mlmcn-n2", "mlmcn-no-bcm", "mlmcn-no-rmm"),
     *("mlmcn-555", "mlmcn-385", "mlmcn-835", "mlmcn-853"),
     "timelapse",
+    *("wiper-s", "wiper", "wiper-l"),
 ]
 
 PARAMETERS = {
