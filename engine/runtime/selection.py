@@ -100,8 +100,9 @@ class Selection:
 
     def _raced(self, side: int) -> Chosen:
         allowed = self._allowed()
-        key = trial.question(model_hash(self.model), side, self.device, self._threads(), (self.name, self.precision))
-        result = trial.stored(key, allowed)
+        asked = self.name, self.precision
+        key = trial.question(model_hash(self.model), side, self.device, self._threads(), asked, allowed)
+        result = trial.stored(key, allowed, self.trial_seconds)
         runner: Any = None
         if result is not None:
             runner = self._make(next(each for each in allowed if str(each) == result.winner))

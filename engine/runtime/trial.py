@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import platform
 import time
 from collections.abc import Callable
 from importlib import metadata
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ...kernels import native
+from ..errors import UnrainError
 from . import cache
 from .backends import Runner
 from .candidates import TRIAL_ORDER, UNBUILT, Candidate
@@ -26,11 +29,12 @@ _PACKAGES = ("torch", "openvino", "nncf", "onnxruntime", "triton", "tensorrt", "
 
 
 class Result(NamedTuple):
-    """The winner, every time measured in ms, and why the others lost or were not tried."""
+    """The winner, every time measured in ms, why the others lost or were not tried, and how long it might take."""
 
     winner: str
     milliseconds: dict[str, float]
     notes: dict[str, str]
+    seconds: float
 
 
 Make = Callable[[Candidate], Runner | str]  # the runner once it has proved faithful, or why not
@@ -44,22 +48,60 @@ def bucket(height: int, width: int) -> int:
     return side
 
 
-def question(model_hash: str, side: int, device: torch.device, threads: int, asked: tuple[str, str]) -> str:
-    """The key of a trial: all that its outcome depends on."""
+def budget(seconds: float | None) -> float:
+    """How long a trial may take, where the caller leaves it open."""
+    if seconds is not None:
+        return seconds
+    text = os.environ.get("UNRAIN_TRIAL_SECONDS", str(SECONDS))
+    try:
+        return float(text)
+    except ValueError:
+        raise UnrainError(f"UNRAIN_TRIAL_SECONDS must be a number of seconds, got {text!r}") from None
+
+
+def question(
+    model_hash: str, side: int, device: torch.device, threads: int, asked: tuple[str, str], known: list[Candidate]
+) -> str:
+    """The key of a trial: all that its outcome depends on, but the time it had."""
     return cache.key_of(
-        model=model_hash, side=side, device=_device_name(device), threads=threads, asked=asked, packages=_versions()
+        model=model_hash,
+        side=side,
+        device=_device_name(device),
+        threads=threads,
+        asked=asked,
+        ways=_able(known),
+        native=native.tiers(),
+        packages=_versions(),
     )
 
 
-def stored(key: str, known: list[Candidate]) -> Result | None:
-    """An earlier result, if it is whole and its winner can still run."""
-    found = cache.read("trial", key)
-    try:
-        result = Result(**found) if found else None
-        names = {str(each) for each in known if each.reason is None}
-        return result if result is not None and result.winner in names and dict(result.milliseconds) else None
-    except (TypeError, ValueError):
+def stored(key: str, known: list[Candidate], seconds: float | None = None) -> Result | None:
+    """An earlier result, if it is whole, had at least as much time as there is now, and its winner can still run."""
+    result = _whole(cache.read("trial", key) or {})
+    if result is None or result.seconds < budget(seconds) or result.winner not in _able(known):
         return None
+    return result
+
+
+def _whole(found: dict[str, Any]) -> Result | None:
+    """A file on disk may hold anything."""
+    if set(found) != set(Result._fields):
+        return None
+    result = Result(**found)
+    numbers, texts = result.milliseconds, result.notes
+    if not (isinstance(numbers, dict) and isinstance(texts, dict) and isinstance(result.winner, str)):
+        return None
+    sound = all(_is_time(each) for each in (*numbers.values(), result.seconds))
+    sound = sound and all(isinstance(each, str) for each in texts.values())
+    return result if sound and result.winner in numbers else None
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and value > 0
+
+
+def _able(known: list[Candidate]) -> list[str]:
+    return [str(each) for each in known if each.reason is None]
 
 
 def race(
@@ -76,8 +118,7 @@ def race(
     What would take longer to build (`build_seconds`) than there is time left is not begun. Where nothing can run, the
     winner is "" and the runner None. Where there is no time at all, the precision that is `wanted` goes first.
     """
-    if seconds is None:
-        seconds = float(os.environ.get("UNRAIN_TRIAL_SECONDS", SECONDS))
+    seconds = budget(seconds)
     if seconds > 0:
         log.info("finding the fastest way to run this network here: once, for about %g seconds", seconds)
     begin = time.perf_counter()
@@ -109,10 +150,10 @@ def race(
             timed(made, picture)
             times[name] = timed(made, picture)
     if not runners:
-        return Result("", {}, notes), None
+        return Result("", {}, notes, seconds), None
     if not times:
         winner = next(iter(runners))
-        return Result(winner, {}, notes), runners[winner]
+        return Result(winner, {}, notes, seconds), runners[winner]
     close = [name for name in runners if times[name] <= _HOPELESS * min(times.values())]
     for _ in range(ROUNDS):
         if len(close) < 2 or time.perf_counter() - begin >= 1.5 * seconds:
@@ -123,7 +164,7 @@ def race(
     for name, value in times.items():
         if name != winner:
             notes[name] = f"{value:.1f} ms, {value / times[winner]:.2f} times the {times[winner]:.1f} ms of {winner}"
-    result = Result(winner, times, notes)
+    result = Result(winner, times, notes, seconds)
     cache.write("trial", key, result._asdict())
     return result, runners[winner]
 

@@ -8,7 +8,7 @@ import torch
 
 import unrain
 from unrain.engine.errors import UnrainError
-from unrain.engine.runtime import cache, selection, trial
+from unrain.engine.runtime import selection, trial
 from unrain.engine.runtime.backends import BACKENDS, Runner
 from unrain.engine.runtime.candidates import Candidate, candidates
 from unrain.engine.runtime.engine import Engine
@@ -136,32 +136,6 @@ def test_auto_takes_the_faster_and_keeps_it_on_disk(model, trials, two_ways, mon
     third(torch.rand(1, 3, 40, 40))
     assert third.explain()["backend"] == "eager"
     assert json.loads(kept.read_text())["winner"].startswith("eager")
-
-
-@pytest.mark.parametrize(
-    "content", ["", "[]", '{"winner": "fused fp32"}', '{"winner": "gone fp32", "milliseconds": {}, "notes": {}}']
-)
-def test_a_damaged_cache_is_measured_again(model, trials, content):
-    key = "k"
-    (trials / f"trial-{key}.json").write_text(content)
-    assert trial.stored(key, candidates(model)) is None
-
-
-def test_the_trial_depends_on_all_that_decides(model):
-    base = ("hash", 64, CPU, 2, ("auto", "auto"))
-    keys = {trial.question(*base)}
-    for place, other in enumerate(("other", 128, None, 1, ("auto", "fp32"))):
-        if other is not None:
-            keys.add(trial.question(*(other if place == where else value for where, value in enumerate(base))))
-    assert len(keys) == 5
-
-
-def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-    monkeypatch.setenv("UNRAIN_CACHE", str(blocked / "below"))
-    cache.write("trial", "k", {"a": 1})
-    assert cache.read("trial", "k") is None
 
 
 def test_a_trial_begins_nothing_that_would_outlast_it(model, trials, monkeypatch):

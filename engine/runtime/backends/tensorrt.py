@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ...errors import UnrainError
 from . import Runner
 from .packages import missing
 
@@ -41,7 +42,10 @@ def needs_gpu(device: torch.device) -> str | None:
 def needs_engine_file(module: str, model: nn.Module, precision: str, device: torch.device) -> str | None:
     if precision not in PRECISIONS:
         return f"it computes in {', '.join(PRECISIONS)}, not in {precision}"
-    path = engine_file(module, model, precision, device)
+    try:
+        path = engine_file(module, model, precision, device)
+    except UnrainError as error:
+        return str(error)
     return None if path.is_file() else f"no engine is built for this GPU yet: `unrain export` makes {path}"
 
 
