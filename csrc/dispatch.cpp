@@ -100,14 +100,6 @@ struct Choice {
     }
 };
 
-const Tier* pick(const char* name) {
-    for (const Tier* const* t = runnable_tiers(); *t != nullptr; ++t) {
-        if (name == nullptr || std::strcmp((*t)->name, name) == 0) return *t;
-    }
-    return nullptr;
-}
-
-constexpr const char* kNoTier = "tier: this machine cannot run it, or there is none of that name";
 constexpr const char* kThreads = "threads must be at least 1";
 
 bool storage(DType d) { return d == DType::f32 || d == DType::bf16; }
@@ -262,6 +254,13 @@ const Tier* const* runnable_tiers() {
     return choice.tiers;
 }
 
+const Tier* pick_tier(const char* name) {
+    for (const Tier* const* t = runnable_tiers(); *t != nullptr; ++t) {
+        if (name == nullptr || std::strcmp((*t)->name, name) == 0) return *t;
+    }
+    return nullptr;
+}
+
 bool multiplies_bf16() {
 #if defined(UNRAIN_X86)
     static const bool can = detect().avx512bf16;
@@ -278,7 +277,7 @@ std::ptrdiff_t conv3x3_workspace(std::ptrdiff_t inputs, std::ptrdiff_t outputs, 
 
 const char* run(const Conv3x3& args, bool backward, const char* tier) {
     if (const char* wrong = check(args, backward)) return wrong;
-    const Tier* chosen = pick(tier);
+    const Tier* chosen = pick_tier(tier);
     if (chosen == nullptr) return kNoTier;
 #if defined(UNRAIN_X86)
     if (args.weight_dtype == DType::bf16) return avx512bf16::conv3x3_in_bf16(args);
@@ -289,7 +288,7 @@ const char* run(const Conv3x3& args, bool backward, const char* tier) {
 #define UNRAIN_RUN(Args, op)                                             \
     const char* run(const Args& args, bool backward, const char* tier) { \
         if (const char* wrong = check(args, backward)) return wrong;     \
-        const Tier* chosen = pick(tier);                                 \
+        const Tier* chosen = pick_tier(tier);                            \
         return chosen == nullptr ? kNoTier : chosen->op(args, backward); \
     }
 

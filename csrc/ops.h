@@ -4,7 +4,7 @@
 // nullptr or a message that says which argument is wrong. Nothing throws, nothing is kept between calls.
 #pragma once
 
-#include "storage.h"
+#include "conv.h"
 
 namespace unrain {
 
@@ -153,6 +153,7 @@ struct Tier {
     const char* name;
     const char* (*lstm_gates)(const LstmGates&, bool backward);
     const char* (*conv3x3)(const Conv3x3&, bool backward);
+    const char* (*conv)(const ConvLayer&, const ConvCall&);
     const char* (*charbonnier)(const Charbonnier&, bool backward);
     const char* (*gaussian_pyramid)(const GaussianPyramid&, bool backward);
     const char* (*frame_to_tensor)(const FrameToTensor&, bool backward);
@@ -164,6 +165,10 @@ struct Tier {
 
 // The tiers compiled in and runnable here, best first; null-terminated.
 const Tier* const* runnable_tiers();
+
+// The one of that name, or the best for null; nullptr where this machine cannot run it.
+const Tier* pick_tier(const char* name);
+constexpr const char* kNoTier = "tier: this machine cannot run it, or there is none of that name";
 
 // `tier` is a name out of runnable_tiers(), or null for the best.
 const char* run(const LstmGates& args, bool backward, const char* tier = nullptr);

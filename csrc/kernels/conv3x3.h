@@ -19,6 +19,7 @@
 #include "../ops.h"
 #include "../parallel.h"
 #include "../simd/math.h"
+#include "conv_finish.h"
 #include "winograd.h"
 
 namespace unrain::UNRAIN_TIER {
@@ -99,12 +100,6 @@ void gather_pixels(const Conv3x3& a, const T* x, Index channels, TilePlace at, V
     }
 }
 
-// Of two numbers one of which is none, max gives the second: NaN stays NaN.
-UNRAIN_HD Vec rectified(Vec a) { return max(zero(), a); }
-
-// A PReLU; of NaN both parts are NaN.
-UNRAIN_HD Vec leaned(Vec a, Vec slope) { return fma(slope, min(zero(), a), rectified(a)); }
-
 // A vector of channels of a tile, before the bias. `part` counts the pixels (0, 0), (0, 1), (1, 0) and (1, 1) of a
 // transposed convolution.
 UNRAIN_HD void sums_of(const Conv3x3& a, const float* m, Index matrix, Index part, Vec (&tile)[4][4]) {
@@ -157,7 +152,7 @@ void finish_tile(const Conv3x3& a, TilePlace at, const float* m, Index matrix) {
 
 // The outputs are the gates i, f, g, o (or i, g, o of a first step, which has nothing to forget) of y_channels each.
 template <class Y>
-void finish_gates(const Conv3x3& a, TilePlace at, const float* m, Index matrix) {
+void finish_gates_tile(const Conv3x3& a, TilePlace at, const float* m, Index matrix) {
     const float* bias = static_cast<const float*>(a.bias);
     const Index down = pixels_in(at.top, a.height, 1), across = pixels_in(at.left, a.width, 1);
     const bool first = a.gates == 3;
@@ -230,7 +225,7 @@ void conv3x3_typed(const Conv3x3& a) {
             const TilePlace at = place_of(a, first + t);
             const float* m = products + t * rows * a.outputs;
             if (a.gates != 0) {
-                finish_gates<Y>(a, at, m, matrices.product_stride);
+                finish_gates_tile<Y>(a, at, m, matrices.product_stride);
             } else {
                 finish_tile<Y>(a, at, m, matrices.product_stride);
             }

@@ -5,54 +5,13 @@
 // is the result. The transforms run over channels, a vector of them at a time.
 #pragma once
 
-#include "../simd/vec.h"
-
-#if defined(UNRAIN_DOT_BF16)
-#include <immintrin.h>
-#endif
-
-#if defined(__clang__)
-#define UNRAIN_UNROLL _Pragma("unroll")
-#elif defined(__GNUC__)
-#define UNRAIN_UNROLL _Pragma("GCC unroll 16")
-#else
-#define UNRAIN_UNROLL
-#endif
+#include "conv_products.h"
 
 namespace unrain::UNRAIN_TIER {
 
 constexpr Index kTile = 4, kPatch = 6, kProducts = kPatch * kPatch;
 constexpr Index kTaskTiles = 24;  // tiles of one task: their 36 matrices stay in the second-level cache
 constexpr Index kGap = 64;        // bytes between matrices, so that they do not fall on the same lines of a cache
-
-// How inputs are held and multiplied: in float32, or rounded to bfloat16, two channels to a product.
-#if defined(UNRAIN_DOT_BF16)
-using Value = bf16;
-constexpr Index kDepth = 2;
-UNRAIN_HD void put(float* p, Vec a) { store(p, a); }
-UNRAIN_HD void put(bf16* p, Vec a) {  // in one instruction
-    const __m256bh half = _mm512_cvtneps_pbh(a.v);
-    std::memcpy(p, &half, sizeof(half));
-}
-struct Pairs {
-    __m512i v;
-};
-UNRAIN_HD Pairs load_outputs(const bf16* p) { return {_mm512_loadu_si512(p)}; }
-UNRAIN_HD Pairs repeat(const bf16* p) {
-    std::int32_t both;
-    std::memcpy(&both, p, sizeof(both));
-    return {_mm512_set1_epi32(both)};
-}
-UNRAIN_HD Vec multiply_add(Pairs a, Pairs b, Vec c) { return {_mm512_dpbf16_ps(c.v, (__m512bh)a.v, (__m512bh)b.v)}; }
-#else
-using Value = float;
-constexpr Index kDepth = 1;
-UNRAIN_HD void put(float* p, Vec a) { store(p, a); }
-UNRAIN_HD void put(bf16* p, Vec a) { store(p, a); }
-UNRAIN_HD Vec load_outputs(const float* p) { return load(p); }
-UNRAIN_HD Vec repeat(const float* p) { return set1(*p); }
-UNRAIN_HD Vec multiply_add(Vec a, Vec b, Vec c) { return fma(a, b, c); }
-#endif
 
 // The points of interpolation are 0, +-sqrt(1/2), +-sqrt(2) and infinity: of all that cost as much they lose the least
 // to rounding, in bfloat16 half of what the usual 0, +-1, +-2 lose.

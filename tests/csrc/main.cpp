@@ -23,6 +23,7 @@ void check_vectors();
 }  // namespace unrain
 
 void check_ops();
+void check_conv();
 void check_gpu_bodies();
 
 int main() {
@@ -39,6 +40,7 @@ int main() {
         std::printf("checked %s\n", name);
     }
     check_ops();
+    check_conv();
     check_gpu_bodies();
     std::printf(failures() == 0 ? "all passed\n" : "%d checks failed\n", failures());
     return failures() == 0 ? 0 : 1;

@@ -41,8 +41,8 @@ def tier_units() -> list[tuple[Path, list[str]]]:
 
 
 def test_core_passes_its_tests_under_address_and_undefined_sanitizers(tmp_path):
-    units = [(CSRC / "dispatch.cpp", []), *tier_units()]
-    units += [(HERE / name, []) for name in ("main.cpp", "ops.cpp", "gpu_bodies.cpp")]
+    units = [*((CSRC / name, []) for name in build.CORE), *tier_units()]
+    units += [(HERE / name, []) for name in ("main.cpp", "ops.cpp", "conv.cpp", "gpu_bodies.cpp")]
     for tier in build.tiers():
         defines = [f"-DUNRAIN_TIER={tier}", f"-DUNRAIN_SIMD_{tier.upper()}"]
         units.append((HERE / "vectors.cpp", [*build.TIERS[tier][0], *defines]))
