@@ -1,12 +1,13 @@
 # Two commands on a fresh clone do everything: `make demo` and `make test`. `make help` lists the rest.
 #
-# Set-up happens once, in .venv, and again when the files it depends on change. A .venv that has its own torch (2.8 or
+# Set-up happens once, in .venv, and again when the files it depends on change. A .venv that has a torch of yours (2.8 or
 # newer: a CUDA build, say) keeps it. PYTHON=python3.12 chooses the interpreter that .venv is made with.
 
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
-INSTALLED_BY := pyproject.toml setup.py constraints.txt $(shell find csrc -type f 2>/dev/null)
+NEWEST := build/newest-triton
+INSTALLED_BY := pyproject.toml setup.py constraints.txt .ci/pins.py $(shell find csrc -type f 2>/dev/null)
 PYTEST_FLAGS ?=
 
 # `make gpu` uses the .venv, or, given PYTHON, that interpreter with the torch it has.
@@ -18,13 +19,14 @@ GPU_PY := $(PYTHON)
 GPU_NEEDS := gpu-install
 endif
 
-.PHONY: help demo test test-all lint docs bench performance gpu gpu-install clean distclean
+.PHONY: help demo test test-all test-newest-triton lint docs bench performance gpu gpu-install clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      derain bundled pictures and a clip on the CPU, before and after into demo-out/"
 	@echo "make test      the tests a change must pass"
 	@echo "make test-all  these and the slow ones"
+	@echo "make test-newest-triton  make test with the newest triton, which lies beside .venv and leaves it alone"
 	@echo "make lint      ruff, mypy, clang-format"
 	@echo "make docs      the documentation as pages with a search, into build/docs"
 	@echo "make bench     the benchmarks that run on a CPU"
@@ -40,6 +42,12 @@ test: $(VENV)/.installed-dev
 
 test-all: $(VENV)/.installed-dev
 	$(PY) -m pytest -m "not gpu" $(PYTEST_FLAGS)
+
+# Put first on the path, in front of the pinned one, so that torch and all else is not fetched a second time.
+test-newest-triton: $(VENV)/.installed-dev
+	$(PY) -m pip install --disable-pip-version-check -q --no-deps --upgrade --target $(NEWEST) triton
+	@PYTHONPATH=$(CURDIR)/$(NEWEST) $(PY) -c "import triton; print('triton', triton.__version__)"
+	PYTHONPATH=$(CURDIR)/$(NEWEST) $(PY) -m pytest -m "not slow and not gpu" $(PYTEST_FLAGS)
 
 bench: $(VENV)/.installed-dev
 	$(PY) -m pytest benchmarks --benchmark-only -m "not gpu" $(PYTEST_FLAGS)
@@ -83,16 +91,14 @@ clean:
 distclean: clean
 	rm -rf $(VENV) unrain/*.so unrain/_build_info.json
 
-# What pip may not change: the pins, less torch (and triton, which belongs to it) where .venv has a torch already.
+# What pip may not change is .venv/constraints.txt: see .ci/pins.py.
 define install
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" 2>/dev/null || \
 		{ echo "unrain: $(PYTHON) is missing or too old, Python 3.10 to 3.13 is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@if $(PY) -c "from importlib.metadata import version as v; import sys; \
-		sys.exit(tuple(map(int, v('torch').split('.')[:2])) < (2, 8))" 2>/dev/null; \
-	then grep -vE '^(torch|triton)==' constraints.txt >$(VENV)/constraints.txt; \
-	else cp constraints.txt $(VENV)/constraints.txt; fi
+	@$(PY) .ci/pins.py before $(VENV)
 	$(PY) -m pip install --disable-pip-version-check -q -c $(VENV)/constraints.txt -e ".[$(1)]"
+	@$(PY) .ci/pins.py after $(VENV)
 endef
 
 # TensorRT-RTX builds engines without a GPU (95 MB to fetch, under NVIDIA's licence; Linux on x86-64 alone). Where it does

@@ -62,6 +62,10 @@ def _versions() -> dict[str, str | None]:
 
 
 def _version(module: str) -> str | None:
+    if module == "torch":
+        import torch
+
+        return str(torch.__version__)  # says which build it is (+cu130), as what pip knows may not
     for name in DISTRIBUTIONS.get(module, (module,)):
         try:
             return metadata.version(name)

@@ -111,3 +111,10 @@ def test_a_broken_nvidia_smi_is_no_error(monkeypatch):
     monkeypatch.setattr(module.subprocess, "run", fail)
     monkeypatch.setattr(module, "_gpus_by_torch", lambda: [])
     assert module._gpus() == []
+
+
+def test_the_version_of_torch_says_which_build_it_is(monkeypatch):
+    """PyPI's CUDA build calls itself 2.14.1 in what pip keeps, and 2.14.1+cu130 in Python."""
+    monkeypatch.setattr(module.metadata, "version", lambda name: "2.14.1")
+    monkeypatch.setattr(torch, "__version__", "2.14.1+cu130")
+    assert module.info()["versions"]["torch"] == "2.14.1+cu130"
