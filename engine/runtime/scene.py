@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 
 SPARSE = 8  # frames are compared at every 8th pixel of every 8th row
@@ -35,12 +38,16 @@ class Scene:
     def change(self, frame: np.ndarray, time: float) -> str | None:
         """Why this frame does not continue the last one, or None."""
         sparse = frame[::SPARSE, ::SPARSE]
-        before, self._time = self._time, time
         difference = self._difference(sparse, self._last)
         self._last[...] = sparse
+        seconds = _seconds(time)
+        if seconds is None:  # what the next frame says is held against the last time that is known
+            self._usual = None
+            return "a timestamp that is no number"
+        before, self._time = self._time, seconds
         if before is None:
             return None
-        if not 0 <= time - before <= self._gap:
+        if not 0 <= seconds - before <= self._gap:
             self._usual = None
             return "a gap in time"
         usual, self._usual = self._usual, difference
@@ -49,4 +56,11 @@ class Scene:
             return "a scene cut"
         if usual is not None:
             self._usual = 0.75 * usual + 0.25 * difference
+        return None
+
+
+def _seconds(time: Any) -> float | None:
+    try:
+        return float(time) if math.isfinite(time) else None
+    except (TypeError, ValueError, OverflowError):
         return None

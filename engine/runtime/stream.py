@@ -17,7 +17,7 @@ from ..errors import UnrainError
 from .degrade import Budget
 from .scene import SPARSE, Difference, Scene
 from .status import Counters, Outcome, Status
-from .stream_worker import Answer, Steps, Worker
+from .stream_worker import CLOSED, Answer, Steps, Worker
 
 SAME = 50.0  # dB between two runs on the same frame
 KNOWN = 40.0  # dB between a run on a known frame and its known answer
@@ -29,7 +29,7 @@ class Stream:
 
     engine       an Engine, which the stream then has for itself: a network keeps buffers from stage to stage
     size         (height, width) of every frame
-    deadline_ms  how long `process` may take; the rest of a frame's stages is given up then
+    deadline_ms  how long `process` may take; the rest of a frame's stages is given up then. math.inf waits for them all
     carry        None starts every frame afresh; "image" starts from the last result; "state" from half of the last
                  hidden states, for fewer stages a frame (benchmarks/carry.py says what each is worth).
                  Both forget at a scene cut, after any fault, and after a gap of more than `gap_ms` (None: half a
@@ -88,7 +88,8 @@ class Stream:
         """The frame without rain, or the best there is at the deadline, and how it went.
 
         frame      uint8 RGB [H, W, 3]
-        timestamp  seconds, when it was taken; None for now. A gap makes the stream forget what it carries
+        timestamp  seconds, when it was taken; None for now. A gap, and what is no number, make the stream forget what
+                   it carries
         """
         begin = time.perf_counter()
         reset = None
@@ -163,6 +164,8 @@ class Stream:
         self.close()
 
     def _why_resting(self) -> str | None:
+        if self._worker.closed:
+            return CLOSED
         if self.self_test is not None:
             return f"the self-test failed: {self.self_test}"
         if self._budget.stages == 0:
@@ -171,11 +174,12 @@ class Stream:
         return None
 
     def _derain(self, frame: np.ndarray, deadline: float) -> tuple[np.ndarray, Outcome, int, str | None]:
-        if not self._worker.start(frame, self._budget.stages, deadline):
+        refusal = self._worker.start(frame, self._budget.stages, deadline)
+        if refusal is not None:
             # The frame under way has been counted as a fault already, unless it hangs.
             if self._worker.busy_seconds() > self._gap:
                 self._budget.failed(0)
-            return frame, Outcome.PASSTHROUGH, 0, "the frame before is still being computed"
+            return frame, Outcome.PASSTHROUGH, 0, refusal
         done, complete, error, picture = self._worker.answer(deadline)
         if picture is not None and self._changed_too_much(frame, picture):
             error = "the picture changed beyond belief"
@@ -197,8 +201,8 @@ class Stream:
 
     def _run_without_deadline(self, frame: np.ndarray) -> Answer:
         forever = time.perf_counter() + _PATIENCE
-        self._worker.start(frame, self._budget.full, forever)
-        return self._worker.answer(forever)
+        refusal = self._worker.start(frame, self._budget.full, forever)
+        return self._worker.answer(forever) if refusal is None else Answer(0, False, refusal, None)
 
     def _check_stage_by_stage(self, network: int | None, wanted: int | None) -> None:
         """A backend that gives only the last stage's picture can neither stop early nor go on from a frame before."""
@@ -221,7 +225,7 @@ def _check_arguments(
         raise UnrainError(f"carry must be None, 'image' or 'state', got {carry!r}")
     if carry is not None and network is None:
         raise UnrainError(f"this network has no stages, so it cannot carry its {carry} from frame to frame")
-    if deadline_ms <= 0:
+    if not deadline_ms > 0:
         raise UnrainError(f"deadline_ms must be positive, got {deadline_ms}")
     if stages is not None and not 1 <= stages <= (network or 1):
         raise UnrainError(f"stages must be between 1 and {network or 1}, got {stages}")

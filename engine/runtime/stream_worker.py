@@ -17,6 +17,7 @@ from .backends import Step
 from .carry import faded, has_memory
 
 HELD = 3  # pictures a caller may hold before the oldest is written over
+CLOSED = "the stream is closed"
 
 
 class Steps(Protocol):
@@ -70,27 +71,34 @@ class Worker:
         self._thread = threading.Thread(target=self._loop, name="unrain-stream", daemon=True)
         self._thread.start()
 
-    def start(self, frame: np.ndarray, stages: int, deadline: float) -> bool:
-        """Hands a frame over; False when the one before leaves no time for a stage before the deadline."""
+    def start(self, frame: np.ndarray, stages: int, deadline: float) -> str | None:
+        """Hands a frame over; or why not, as when the one before leaves no time for a stage before the deadline."""
         with self._lock:
-            if not self._lock.wait_for(self._is_idle, max(deadline - self.stage_seconds - time.perf_counter(), 0)):
-                return False
+            ready = self._lock.wait_for(self._takes_frames_or_never_will, _seconds_to(deadline - self.stage_seconds))
+            if self._closed:
+                return CLOSED
+            if not ready:
+                return "the frame before is still being computed"
             self._frame[0].numpy()[...] = frame
             self._done, self._complete, self._error = 0, False, None
             self._job, self._busy, self._begun = (stages, deadline), True, time.perf_counter()
             self._lock.notify_all()
-        return True
+        return None
 
     def answer(self, deadline: float) -> Answer:
         """What the frame has come to, when it is finished or the deadline is there."""
         with self._lock:
-            self._lock.wait_for(self._is_idle, max(deadline - time.perf_counter(), 0))
+            self._lock.wait_for(self._is_idle, _seconds_to(deadline))
             picture = None
             if self._done and self._error is None:
                 picture = self._latest[0].numpy()
                 self._held.append(self._latest)
                 self._latest = self._held.popleft()
             return Answer(self._done, self._complete, self._error, picture)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     def busy_seconds(self) -> float:
         """How long the frame under way has taken so far; 0 when there is none."""
@@ -111,6 +119,9 @@ class Worker:
     def _is_idle(self) -> bool:
         return not self._busy
 
+    def _takes_frames_or_never_will(self) -> bool:
+        return not self._busy or self._closed
+
     def _has_work(self) -> bool:
         return self._job is not None or self._closed
 
@@ -123,6 +134,8 @@ class Worker:
             with self._lock:
                 self._lock.wait_for(self._has_work)
                 if self._closed or self._job is None:
+                    self._error, self._busy = CLOSED, False  # for whoever waits for a frame that nobody will compute
+                    self._lock.notify_all()
                     return
                 (stages, deadline), self._job = self._job, None
             error = None
@@ -190,3 +203,8 @@ class Worker:
         with self._lock:
             if epoch == self._epoch:
                 self._has_carried, self._state = True, step.state
+
+
+def _seconds_to(deadline: float) -> float:
+    """As long as a lock can wait: for ever is more than that."""
+    return min(max(deadline - time.perf_counter(), 0), threading.TIMEOUT_MAX)

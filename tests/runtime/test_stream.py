@@ -82,6 +82,12 @@ def test_a_frame_goes_through_all_stages(make):
     assert 0 < status.milliseconds < PATIENT
 
 
+@pytest.mark.parametrize("deadline", [float("inf"), 1e300])
+def test_a_deadline_of_for_ever_waits_for_the_last_stage(make, deadline):
+    out, status = make(deadline_ms=deadline).process(frame())
+    assert (out == 97).all() and (status.outcome, status.reason) == (Outcome.OK, None)
+
+
 def test_it_gives_what_the_engine_gives():
     engine = Engine(build("srn", channels=8, blocks=1), backend="eager", precision="fp32")
     rainy = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
@@ -107,6 +113,7 @@ def test_fewer_stages_on_request(make):
     ("options", "message"),
     [
         ({"deadline_ms": 0}, "deadline_ms must be positive"),
+        ({"deadline_ms": float("nan")}, "deadline_ms must be positive"),
         ({"carry": "rain"}, "carry must be"),
         ({"stages": 4}, "stages must be between 1 and 3"),
         ({"known": (np.zeros((3, 3, 3), np.uint8),) * 2}, "known must be two uint8 RGB pictures of 24 x 32"),
@@ -288,6 +295,16 @@ def test_carry_goes_on_until_something_breaks_it(make, network, carry):
     network.fault = None
     assert starts(200, 1.1) == ("fresh", None)
     assert stream.stats()["resets"] == {"a gap in time": 2, "a scene cut": 1}
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("-inf"), "soon", object()])
+def test_a_timestamp_that_is_none_spoils_its_own_frame_alone(make, network, bad):
+    stream = make(carry="image", gap_ms=500, after=99)
+    network.starts.clear()
+    statuses = [stream.process(frame(), timestamp=at)[1] for at in (0.0, 0.1, bad, 0.3, 0.4, 2.0)]
+    assert [status.outcome for status in statuses] == [Outcome.OK] * 6
+    assert network.starts == ["fresh", "image", "fresh", "image", "image", "fresh"]
+    assert stream.stats()["resets"] == {"a timestamp that is no number": 1, "a gap in time": 1}
 
 
 @pytest.mark.parametrize("backend", ["eager", "fused", pytest.param("onnxruntime", marks=pytest.mark.slow)])
@@ -489,3 +506,29 @@ def test_a_closed_or_forgotten_stream_leaves_no_thread(network):
     del stream
     gc.collect()
     assert threads() == before
+
+
+def test_a_closed_stream_says_so_at_once(make):
+    stream, raw = make(), frame()
+    stream.close()
+    before = time.monotonic()
+    assert stream.test_itself() == "the stream is closed"
+    out, status = stream.process(raw)
+    assert out is raw and (status.outcome, status.reason) == (Outcome.PASSTHROUGH, "the stream is closed")
+    assert time.monotonic() - before < 10
+
+
+def test_a_self_test_ends_when_the_stream_is_closed_meanwhile(make, network):
+    stream = make()
+    network.gate = threading.Event()
+    told = []
+    asking = threading.Thread(target=lambda: told.append(stream.test_itself()))
+    asking.start()
+    while not stream._worker.busy_seconds():
+        time.sleep(0.01)
+    closing = threading.Thread(target=stream.close)
+    closing.start()
+    network.gate.set()
+    closing.join(30)
+    asking.join(30)
+    assert told == ["the stream is closed"]
