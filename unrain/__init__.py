@@ -18,6 +18,8 @@ _HOME = {
     "EdgeLoss": ".engine.nn",
     "SSIMLoss": ".engine.nn",
     "BackgroundWhiteningLoss": ".engine.nn",
+    "record": ".engine.program",
+    "Program": ".engine.program",
     "Engine": ".engine.runtime",
     "Stream": ".engine.runtime",
     "Status": ".engine.runtime",
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
         SSIMLoss,
         accelerate,
     )
+    from .engine.program import Program, record
     from .engine.runtime import Engine, Status, Stream
 
 

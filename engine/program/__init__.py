@@ -1,0 +1,32 @@
+"""A network recorded once, rewritten by rules, and run anywhere: `record(module)`, `Program`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from .file import Program
+from .graph import Refused
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["Program", "Refused", "record"]
+
+
+def record(module: nn.Module, example: Tensor | None = None) -> Program:
+    """The program of a network: of its stages and states, where it has them. `example` says how many channels a picture
+    has, three if it is not given; one recording serves every size."""
+    from . import rules
+    from .lower import lowered
+    from .record import recorded
+
+    found = recorded(module, 3 if example is None else example.shape[1])
+    config: Any = getattr(module, "config", None)
+    card = {
+        "model": getattr(module, "name", type(module).__name__),
+        "config": asdict(config) if is_dataclass(config) and not isinstance(config, type) else {},
+        "stages": len(found.runs[0].marks),
+        "state": list(found.state),
+    }
+    return lowered([rules.apply(run) for run in found.runs], found.multiple, found.padding, card)

@@ -1,0 +1,71 @@
+"""What follows a convolution is done before its result is stored."""
+
+from __future__ import annotations
+
+from ..graph import Node, Run, rewritten
+
+
+def _is_act(node: Node) -> bool:
+    return node.op == "affine" and node["act1"] != "none" and not set(node.constants) - {"slope"}
+
+
+def activations(run: Run) -> Run:
+    """A convolution, a sum, a product or a dense layer with the activation after it is one."""
+
+    def change(node: Node, uses) -> Node | None:
+        if not _is_act(node):
+            return None
+        source = node.inputs[0]
+        if uses(source) > 1 or source.op not in ("conv", "dense", "add", "sub", "mul"):
+            return None
+        second = bool(source.op == "conv" and source["adds"])
+        place = "act2" if second else "act1"
+        if source[place] != "none" or (source.op == "conv" and source["act2"] != "none"):
+            return None
+        slopes = {"slope2" if second else "slope1" if source.op == "conv" else "slope": node.constants.get("slope")}
+        if source["shuffle"] and not second and slopes["slope1"] is not None and len(slopes["slope1"]) > 1:
+            slopes = {"slope1": slopes["slope1"].repeat_interleave(source["shuffle"] ** 2)}
+        return source.but(attributes={place: node["act1"]}, constants=slopes, absorbed=(node,))
+
+    return rewritten(run, change)
+
+
+def shuffles(run: Run) -> Run:
+    """A pixel shuffle by 2 is done in the store of the convolution before it."""
+
+    def change(node: Node, uses) -> Node | None:
+        if node.op != "shuffle" or node["r"] != 2:
+            return None
+        conv = node.inputs[0]
+        if (
+            conv.op != "conv"
+            or uses(conv) > 1
+            or conv["adds"]
+            or conv["shuffle"]
+            or conv["form"]
+            or conv["stride"] != 1
+        ):
+            return None
+        return conv.but(attributes={"shuffle": 2}, channels=node.channels, down=node.down, absorbed=(node,))
+
+    return rewritten(run, change)
+
+
+def sums(run: Run) -> Run:
+    """A convolution adds a map to its result before it is stored; of two convolutions the later one does."""
+
+    def change(node: Node, uses) -> Node | None:
+        if node.op != "add" or node.inputs[1].down != node.down:
+            return None
+        for conv, other in ((node.inputs[1], node.inputs[0]), node.inputs):
+            if conv.op == "conv" and uses(conv) == 1 and not conv["adds"] and conv is not other:
+                slope = {"slope2": node.constants.get("slope")}
+                return conv.but(
+                    inputs=(*conv.inputs, other),
+                    attributes={"adds": True, "act2": node["act1"], "maps": conv["maps"] or 1},
+                    constants=slope,
+                    absorbed=(node,),
+                )
+        return None
+
+    return rewritten(run, change)
