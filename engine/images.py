@@ -152,8 +152,8 @@ def _alpha(image: "Any") -> "np.ndarray | None":
 def _rgb(path: Path, image: "Any", kind: str) -> "np.ndarray":
     import numpy as np
 
-    # 16-bit grey; older Pillow calls it "I" in a PNG.
-    if image.mode.startswith("I;16") or (image.mode == "I" and kind == "PNG"):
+    # 16-bit grey; Pillow calls it "I" in a PGM, and older Pillow in a PNG.
+    if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM")):
         values = np.asarray(image).astype(np.uint32)
         grey = ((np.minimum(values, 65535) * 255 + 32767) // 65535).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)

@@ -294,3 +294,13 @@ def test_file_mode_follows_the_umask(tmp_path, rgb):
     write_image(tmp_path / "a.png", rgb)
     (tmp_path / "b").touch()
     assert (tmp_path / "a.png").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_a_pgm_of_16_bits_is_read_as_a_png_of_16_bits_is(tmp_path):
+    values = np.linspace(0, 65535, 8 * 16).reshape(8, 16).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "grey.png")
+    (tmp_path / "grey.pgm").write_bytes(b"P5 16 8 65535\n" + values.astype(">u2").tobytes())
+    (tmp_path / "ten.pgm").write_bytes(b"P5 16 8 1023\n" + (values >> 6).astype(">u2").tobytes())
+    expected, found = read_picture(tmp_path / "grey.png"), read_picture(tmp_path / "grey.pgm")
+    assert np.array_equal(found.rgb, expected.rgb) and found.grey
+    assert np.abs(read_picture(tmp_path / "ten.pgm").rgb.astype(int) - expected.rgb).max() <= 1

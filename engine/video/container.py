@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,8 @@ from .packages import exact, pyav
 
 OPEN_SECONDS, STALL_SECONDS = 15.0, 10.0  # how long a camera or a network stream may keep us waiting
 RATE = Fraction(30)  # of a source that does not say
+# What a file may be, whatever it is called. FFmpeg also reads lists of other files, and follows them.
+_FORMATS = "mov,matroska,avi,mpeg,mpegvideo,mpegts,flv,asf,asf_o"
 
 
 class ContainerSource:
@@ -68,11 +71,13 @@ class ContainerSource:
                 options["rtsp_transport"] = "tcp"
         else:
             # A playlist or a reference movie must not make us open anything else.
-            options["protocol_whitelist"] = "file"
+            options |= {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
             name = f"file:{Path(name)}"
         try:
             return av.open(name, format=form, options=options, timeout=timeout)
         except (av.FFmpegError, OSError, ValueError) as error:
+            if "format_whitelist" in options and getattr(error, "errno", None) == errno.EINVAL:
+                raise UnrainError(f"{self.name} cannot be opened as video: it is no clip, whatever its name") from error
             raise UnrainError(f"{self.name} cannot be opened as video: {_reason(error)}") from error
 
     def _video_stream(self) -> Any:
@@ -148,8 +153,6 @@ class ContainerSource:
 
 
 def _reason(error: BaseException) -> str:
-    import errno
-
     number = getattr(error, "errno", None)
     if number in (errno.ETIMEDOUT, errno.EAGAIN) or type(error).__name__ in ("ExitError", "TimeoutError"):
         return f"nothing came for {STALL_SECONDS:.0f} seconds"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from fractions import Fraction
@@ -64,7 +65,7 @@ class RawSource:
         check(size, pix_fmt)
         self.video = Video(size, rate, time_base=1 / rate)
         self.cut_short: str | None = None
-        self._descriptor, self._pix_fmt = descriptor, pix_fmt
+        self._file, self._pix_fmt = io.FileIO(descriptor, closefd=False), pix_fmt
 
     def __iter__(self) -> Iterator[Frame]:
         wanted = frame_bytes(self.video.size, self._pix_fmt)
@@ -86,7 +87,9 @@ class RawSource:
     def _fill(self, view: memoryview) -> int:
         got = 0
         while got < len(view):
-            more = os.readv(self._descriptor, [view[got:]])
+            more = self._file.readinto(view[got:])
+            if more is None:
+                raise UnrainError("the input is a pipe that does not wait for its writer; open it without O_NONBLOCK")
             if more == 0:
                 break
             got += more

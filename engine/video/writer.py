@@ -81,7 +81,8 @@ class VideoSink:
         # Fragments while it grows, so that a kill leaves a playable file; one ordinary index at the end.
         options = {"movflags": "hybrid_fragmented+delay_moov", "flush_packets": "1"} if self._is_mp4() else {}
         try:
-            container = av.open(str(self.part), "w", options=options)
+            # Without "file:" a colon in a relative name would end the name of a protocol.
+            container = av.open(f"file:{self.part}", "w", options=options)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise UnrainError(f"{self.path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
         container.metadata.update(self._video.metadata)

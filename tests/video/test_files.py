@@ -1,5 +1,8 @@
 """Clips in, clips out: what must survive, and what happens to clips that are broken."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,6 +11,7 @@ from unrain.engine.runtime.status import Outcome, Status
 from unrain.engine.video.container import ContainerSource
 from unrain.engine.video.frames import Frame
 from unrain.engine.video.pipeline import derain_all
+from unrain.engine.video.raw import RawSource
 from unrain.engine.video.writer import VideoSink
 
 
@@ -162,3 +166,48 @@ def test_other_files_are_refused(make_clip, tmp_path, name):
     with pytest.raises(UnrainError, match="no video file"):
         VideoSink(tmp_path / name, source.video)
     source.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ffconcat version 1.0\nfile secret.mp4\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.mp4\n#EXT-X-ENDLIST\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+        "no clip at all",
+    ],
+    ids=["ffconcat", "playlist", "session", "text"],
+)
+def test_a_list_of_other_files_is_no_clip(make_clip, tmp_path, text):
+    """Whatever it is called, only what it holds itself may be read."""
+    make_clip("secret.mp4")
+    (tmp_path / "clip.mp4").write_text(text)
+    with pytest.raises(UnrainError, match=r"clip\.mp4 cannot be opened as video: ") as raised:
+        ContainerSource(str(tmp_path / "clip.mp4"), live=False)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["12:30.mp4", "udp:x.mkv", "%d.mp4"])
+def test_a_colon_in_a_name_is_part_of_the_name(make_clip, tmp_path, look, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    through(make_clip("in.mp4"), Path(name))
+    assert len(look(tmp_path / name)["times"]) == 12
+
+
+def test_raw_frames_are_read_where_the_system_has_no_readv(monkeypatch):
+    monkeypatch.delattr(os, "readv", raising=False)  # as on Windows
+    reading, writing = os.pipe()
+    frames = [np.full((8, 8, 3), value, np.uint8) for value in (1, 2)]
+    os.write(writing, b"".join(frame.tobytes() for frame in frames) + b"half")
+    os.close(writing)
+    source = RawSource(reading, (8, 8), "rgb24")
+    assert [int(frame.rgb.mean()) for frame in source] == [1, 2] and "4 of 192 bytes" in source.cut_short
+    os.close(reading)
+
+
+def test_a_pipe_that_does_not_wait_is_not_a_pipe_that_has_ended():
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with pytest.raises(UnrainError, match="a pipe that does not wait"):
+        next(iter(RawSource(reading, (8, 8), "rgb24")))
+    os.close(reading), os.close(writing)
