@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ... import kernels
 from ...kernels import frame_to_tensor, tensor_to_frame
 from ..errors import UnrainError
 from ..models import load
@@ -20,22 +19,8 @@ from ..models.sizing import check_images, check_size
 from . import tiling
 from .backends import Runner, Step
 from .explanation import Explanation
-from .selection import Selection
-
-
-@contextmanager
-def limited_to(threads: int | None) -> Iterator[None]:
-    """At most this many threads in PyTorch and in our own kernels; None leaves both as they are."""
-    if threads is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with kernels.threads(threads):
-            yield
-    finally:
-        torch.set_num_threads(before)
+from .selection import Chosen, Selection
+from .turns import Turns, limited_to
 
 
 class Engine:
@@ -56,6 +41,12 @@ class Engine:
                  and a stored result is taken or what needs no build, which suits a handful of pictures
 
     "auto" is decided with the first picture of a size class, by a short trial that is kept on disk (UNRAIN_CACHE).
+
+    It runs the weights, and the number of stages, that the network had when the Engine was made, on every backend:
+    later changes to the network are not seen, a new Engine sees them.
+
+    Any number of threads may call one Engine. Where the backend keeps buffers between calls, they run one after the
+    other, each on all the threads there are, which is no slower than side by side.
     """
 
     def __init__(
@@ -80,7 +71,8 @@ class Engine:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.threads, self.tile, self.max_memory = threads, tile, max_memory
         self.stages = getattr(self.model, "stages", None)
-        self._plan: tiling.Plan | None = None
+        self._turns = Turns(self.device)
+        self._last: tuple[Chosen, tiling.Plan | None] | None = None  # what the last call ran
         with limited_to(threads):
             self._selection = Selection(
                 self.model, backend, precision, self.device, threads, calibration, trial_seconds
@@ -95,23 +87,31 @@ class Engine:
             return self._frame(x)
         check_images(x)
         with limited_to(self.threads):
-            return self._whole_or_tiles(x).clamp(0, 1).to(x.device, x.dtype)
+            runner, plan = self._runner_and_plan(*x.shape[-2:])
+            with self._turn(runner):
+                return self._whole_or_tiles(x, runner, plan).clamp(0, 1).to(x.device, x.dtype)
 
     def steps(self, x: Tensor, state: Any = None, image: Tensor | None = None) -> Iterator[Step]:
-        """The pictures of a recurrent network one stage after the other: see `backends.Runner.steps`. Never tiled."""
+        """The pictures of a recurrent network one stage after the other: see `backends.Runner.steps`. Never tiled.
+
+        Other threads may call the Engine between two stages.
+        """
         with limited_to(self.threads):
-            steps = self._selection.for_size(*x.shape[-2:]).runner.steps(x, state, image)
+            runner = self._chosen(*x.shape[-2:]).runner
+            with self._turn(runner):
+                steps = runner.steps(x, state, image)
         while True:
-            with limited_to(self.threads):
+            with limited_to(self.threads), self._turn(runner):
                 step = next(steps, None)
+                if step is not None and not runner.concurrent:  # the next call may write over it
+                    step = step._replace(image=step.image.clone())
             if step is None:
                 return
             yield step
 
     def explain(self) -> Explanation:
         """Which backend, precision and tiling run, what was measured, and why the others were not taken."""
-        chosen = self._selection.latest
-        plan = self._plan
+        chosen, plan = self._last or (self._selection.fixed, None)
         notes = [*self._selection.notes, *([plan.note] if plan is not None and plan.note else [])]
         return Explanation(
             model=getattr(self.model, "name", type(self.model).__name__),
@@ -128,17 +128,25 @@ class Engine:
             others={**self._selection.others, **(chosen.others if chosen else {})},
         )
 
-    def _runner_and_plan(self, height: int, width: int) -> tuple[Runner, tiling.Plan]:
-        chosen = self._selection.for_size(height, width)
-        self._plan = tiling.plan(
-            self.model, chosen.backend, chosen.precision, height, width, self.tile, self.max_memory
-        )
-        return chosen.runner, self._plan
+    def _turn(self, runner: Runner) -> AbstractContextManager[None]:
+        """Around what runs it, and around whatever reads what it returned."""
+        return nullcontext() if runner.concurrent else self._turns.one()
 
-    def _whole_or_tiles(self, x: Tensor) -> Tensor:
+    def _chosen(self, height: int, width: int) -> Chosen:
+        with self._turns.one():
+            chosen = self._selection.for_size(height, width)
+        self._last = chosen, None
+        return chosen
+
+    def _runner_and_plan(self, height: int, width: int) -> tuple[Runner, tiling.Plan]:
+        chosen = self._chosen(height, width)
+        plan = tiling.plan(self.model, chosen.backend, chosen.precision, height, width, self.tile, self.max_memory)
+        self._last = chosen, plan
+        return chosen.runner, plan
+
+    def _whole_or_tiles(self, x: Tensor, runner: Runner, plan: tiling.Plan) -> Tensor:
         """Not clamped; float32 on the engine's device, or where x is if it was cut into tiles."""
         height, width = x.shape[-2:]
-        runner, plan = self._runner_and_plan(height, width)
         if plan.tile is None:
             return runner.run(x.to(self.device, torch.float32))
         out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
@@ -157,13 +165,14 @@ class Engine:
         check_size(height, width)
         with limited_to(self.threads):
             runner, plan = self._runner_and_plan(height, width)
-            if plan.tile is None:
-                return _picture(runner.run(frame_to_tensor(frame, device=self.device)))
-            out = np.empty(frame.shape, np.uint8)
-            for window in tiling.windows(height, width, plan.tile, plan.halo):
-                part = frame_to_tensor(frame[window.rows, window.columns], device=self.device)
-                out[window.place] = _picture(runner.run(part)[(..., *window.kept)])
-            return out
+            with self._turn(runner):
+                if plan.tile is None:
+                    return _picture(runner.run(frame_to_tensor(frame, device=self.device)))
+                out = np.empty(frame.shape, np.uint8)
+                for window in tiling.windows(height, width, plan.tile, plan.halo):
+                    part = frame_to_tensor(frame[window.rows, window.columns], device=self.device)
+                    out[window.place] = _picture(runner.run(part)[(..., *window.kept)])
+                return out
 
 
 def _picture(x: Tensor) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,11 @@ class Selection:
             raise UnrainError(f"backend must be auto, {', '.join(BACKENDS)}; got {name!r}")
         if precision != "auto" and precision not in PRECISIONS:
             raise UnrainError(f"precision must be auto, {', '.join(PRECISIONS)}; got {precision!r}")
-        self.model, self.name, self.precision = model, name, precision
+        # A copy: some backends prepare the weights at once and others read them later, and all must see the same ones.
+        self.model, self.name, self.precision = deepcopy(model), name, precision
         self.device, self.threads, self.calibration = device, threads, calibration
         self.trial_seconds = trial_seconds
-        self.known = candidates(model, device)
+        self.known = candidates(self.model, device)
         self.notes: list[str] = []
         self.others = {str(each): each.reason for each in self.known if each.reason is not None}
         self._made: dict[str, Runner | str] = {}
@@ -70,10 +72,6 @@ class Selection:
             taken = f"{self._chosen[side].backend} {self._chosen[side].precision}"
             self._made = {name: made for name, made in self._made.items() if isinstance(made, str) or name == taken}
         return self._chosen[side]
-
-    @property
-    def latest(self) -> Chosen | None:
-        return self.fixed or (list(self._chosen.values())[-1] if self._chosen else None)
 
     def _fixed(self) -> Chosen | None:
         """The choice where only one way is left: a named backend and precision, or the reference."""

@@ -27,7 +27,7 @@ _PATIENCE = 600.0  # seconds the self-test waits for one frame
 class Stream:
     """Derains frames of one size: `frame, status = stream.process(frame)`.
 
-    engine       an Engine, which the stream then has for itself: a network keeps buffers from stage to stage
+    engine       an Engine; a call that somebody else makes on it may keep the stream waiting for a stage
     size         (height, width) of every frame
     deadline_ms  how long `process` may take; the rest of a frame's stages is given up then. math.inf waits for them all
     carry        None starts every frame afresh; "image" starts from the last result; "state" from half of the last

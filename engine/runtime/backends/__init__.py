@@ -45,6 +45,9 @@ class Step(NamedTuple):
 class Runner(ABC):
     """One network, at one precision, ready to run."""
 
+    # Whether calls may overlap, in any number of threads. Where not, an Engine makes them wait for one another.
+    concurrent = False
+
     @abstractmethod
     def run(self, x: Tensor) -> Tensor:
         """The whole network on one batch, all stages of it where it is recurrent."""

@@ -11,7 +11,8 @@ A first step starts from zero memory: the hidden part of its convolution and its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,30 @@ Memory = tuple[Tensor, ...] | None  # (h, c) or (h,) of one branch; None is zero
 
 def empty(batch: int, channels: int, height: int, width: int, dtype: torch.dtype) -> Tensor:
     return torch.empty(batch, channels, height, width, dtype=dtype, memory_format=torch.channels_last)
+
+
+class Room:
+    """The buffers of one run through the stages. Once nobody holds them any more, the next run takes them over."""
+
+    def __init__(self, buffers: Any, spare: list[Any]) -> None:
+        self.buffers, self._spare = buffers, spare
+        self.stage = 0  # how many stages have been written into them
+
+    def __del__(self) -> None:
+        self._spare.append(self.buffers)
+
+
+class Rooms:
+    """The buffers of all runs that go on at the same time, for one size of picture."""
+
+    def __init__(self) -> None:
+        self._shape: torch.Size | None = None
+        self._spare: list[Any] = []
+
+    def one(self, picture: Tensor, make: Callable[[], Any]) -> Room:
+        if picture.shape != self._shape:
+            self._shape, self._spare = picture.shape, []
+        return Room(self._spare.pop() if self._spare else make(), self._spare)
 
 
 def recurrent_cell(cell: nn.Module, widths: Sequence[int], arithmetic: Arithmetic) -> LSTM | BandedLSTM | GRU:

@@ -6,7 +6,8 @@ Everything is channels-last, in float32 or bfloat16; the cell state and the pict
   there too (`cells_cpu.py`). Without the compiled part they are oneDNN's.
 * The part of f_in that sees the rainy picture is the same in all stages: computed once per frame.
 * All maps are buffers that stay, few and written in place where each pixel needs only itself; hidden states live in two
-  buffers that take turns, for their neighbours are read while they are written.
+  buffers that take turns, for their neighbours are read while they are written. Each run through the stages has its
+  own two, so that runs may take turns.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 from ...errors import UnrainError
 from ...models.srn_brn import SRN, Branch, ResBlock
 from ..backends import Runner, Step
-from .cells_cpu import Memory, empty, recurrent_cell
+from .cells_cpu import Memory, Room, Rooms, empty, recurrent_cell
 from .convolution import Arithmetic, Direct
 
 
@@ -81,12 +82,13 @@ class FusedBranch:
 
 
 class State(NamedTuple):
-    """Where a recurrence stands. The memories are buffers of the Runner, good until its next stage has run."""
+    """Where a recurrence stands. The memories are buffers, good until the next stage of this run has been computed."""
 
     image: Tensor  # [B,3,H,W] float32
     rain: Tensor | None
     memories: tuple[Memory, ...]  # of the image branch, and of the rain branch
-    stage: int  # how many stages the Runner had run
+    stage: int  # how many stages had been computed
+    room: Room | None = None
 
 
 class Recurrence(Runner):
@@ -99,10 +101,7 @@ class Recurrence(Runner):
         self.branches = tuple(
             FusedBranch(each, arithmetic) for each in ((model.branch,) if single else (model.image, model.rain))
         )
-        self._shape: tuple[int, ...] = ()
-        self._rainy = torch.empty(0)  # the rainy picture, channels-last
-        self._sets: list[tuple[tuple[Tensor, ...], ...]] = []
-        self._count = 0
+        self._rooms = Rooms()
 
     @torch.inference_mode()
     def run(self, x: Tensor) -> Tensor:
@@ -121,64 +120,75 @@ class Recurrence(Runner):
             yield step
 
     def _start(self, x: Tensor, state: State | None, image: Tensor | None) -> State:
-        batch, _, height, width = x.shape
-        if state is not None:
-            if state.image.shape != x.shape:
-                raise UnrainError(f"the state is of pictures {list(state.image.shape)}, these are {list(x.shape)}")
-            if state.stage != self._count:
-                raise UnrainError("this state has been overwritten: go on from the last Step that this engine gave")
-        if self._shape != tuple(x.shape):
-            self._shape = tuple(x.shape)
-            self._sets = list(zip(*(each.buffers(batch, height, width) for each in self.branches), strict=True))
         if state is None:
-            return State(x if image is None else image, x, (None,) * len(self.branches), self._count)
+            room = self._rooms.one(x, lambda: self._memories(x))
+            return State(x if image is None else image, x, (None,) * len(self.branches), 0, room)
+        if state.image.shape != x.shape:
+            raise UnrainError(f"the state is of pictures {list(state.image.shape)}, these are {list(x.shape)}")
+        if state.room is None or state.stage != state.room.stage:
+            raise UnrainError("this state has been overwritten: go on from the last Step that this engine gave")
         return state if image is None else state._replace(image=image)
 
-    def _loop(self, x: Tensor, state: State) -> Iterator[Step]:
-        self._rainy = x.contiguous(memory_format=torch.channels_last)
-        rainy = self._compact(x)
-        constants = tuple(branch.constant(rainy) for branch in self.branches)
-        for _ in range(self.stages):
-            if state.stage != self._count:
-                raise UnrainError("another call on this engine has overwritten the state of this one")
-            self._count += 1
-            out = self._sets[self._count % 2]
-            state = self._stage(x, constants, state, out)
-            yield Step(state.image.contiguous(), state)
+    def _memories(self, x: Tensor) -> list[tuple[tuple[Tensor, ...], ...]]:
+        """Two sets of memories that take turns."""
+        batch, _, height, width = x.shape
+        return list(zip(*(each.buffers(batch, height, width) for each in self.branches), strict=True))
 
-    def _picture(self, dtype: torch.dtype) -> Tensor:
-        return empty(self._shape[0], 3, self._shape[2], self._shape[3], dtype)
+    def _loop(self, x: Tensor, state: State) -> Iterator[Step]:
+        rainy = x.contiguous(memory_format=torch.channels_last)
+        compact = self._compact(x)
+        constants = tuple(branch.constant(compact) for branch in self.branches)
+        room = state.room
+        assert room is not None
+        for _ in range(self.stages):
+            if state.stage != room.stage:
+                raise UnrainError("another run from the same state has overwritten it")
+            room.stage += 1
+            out = room.buffers[room.stage % 2]
+            image, rain = self._stage(rainy, constants, state, out)
+            state = State(image, rain, out, room.stage, room)
+            yield Step(image.contiguous(), state)
+
+    def _picture(self, like: Tensor, dtype: torch.dtype) -> Tensor:
+        return empty(like.shape[0], 3, like.shape[2], like.shape[3], dtype)
 
     def _compact(self, picture: Tensor) -> Tensor:
         return picture.to(self.dtype).contiguous(memory_format=torch.channels_last)
 
-    def _stage(self, x: Tensor, constants: tuple, state: State, out: tuple[tuple[Tensor, ...], ...]) -> State:
+    def _stage(
+        self, rainy: Tensor, constants: tuple, state: State, out: tuple[tuple[Tensor, ...], ...]
+    ) -> tuple[Tensor, Tensor | None]:
+        """The next picture, and the next rain where the network has any; `rainy` is channels-last."""
         raise NotImplementedError
 
 
 class FusedSRN(Recurrence):
-    def _stage(self, x: Tensor, constants: tuple, state: State, out: tuple[tuple[Tensor, ...], ...]) -> State:
-        add = self._rainy if self.config.residual else None
+    def _stage(
+        self, rainy: Tensor, constants: tuple, state: State, out: tuple[tuple[Tensor, ...], ...]
+    ) -> tuple[Tensor, Tensor | None]:
         image = self.branches[0](
             constants[0],
             self._compact(state.image),
             (),
             state.memories[0],
             out[0],
-            self._picture(torch.float32),
-            add,
+            self._picture(rainy, torch.float32),
+            rainy if self.config.residual else None,
         )
-        return State(image, None, out, self._count)
+        return image, None
 
 
 class FusedBRN(Recurrence):
-    def _stage(self, x: Tensor, constants: tuple, state: State, out: tuple[tuple[Tensor, ...], ...]) -> State:
+    def _stage(
+        self, rainy: Tensor, constants: tuple, state: State, out: tuple[tuple[Tensor, ...], ...]
+    ) -> tuple[Tensor, Tensor | None]:
         image_branch, rain_branch = self.branches
         memory_x, memory_r = state.memories
         others = () if not self.config.rain_sees_image else (memory_x[0] if memory_x else None,)
         assert state.rain is not None  # a BRN's always is a picture
-        rain = rain_branch(constants[1], self._compact(state.rain), others, memory_r, out[1], self._picture(self.dtype))
+        room = self._picture(rainy, self.dtype)
+        rain = rain_branch(constants[1], self._compact(state.rain), others, memory_r, out[1], room)
         others = () if not self.config.image_sees_rain else (out[1][0],)
         pictures = torch.cat((self._compact(state.image), rain), 1).contiguous(memory_format=torch.channels_last)
-        image = image_branch(constants[0], pictures, others, memory_x, out[0], self._picture(torch.float32))
-        return State(image, rain, out, self._count)
+        room = self._picture(rainy, torch.float32)
+        return image_branch(constants[0], pictures, others, memory_x, out[0], room), rain

@@ -2,7 +2,8 @@
 
 * Dilated and 1x1 convolutions are our own, and read the block's maps where they lie: none are laid side by side.
 * What joins the earlier results, x - r_1, x - r_2, ... and x, by a 1x1 convolution is one matrix times the planes
-  x, r_1, r_2, ..., which stay in float32: the weights of x are summed beforehand.
+  x, r_1, r_2, ..., which stay in float32: the weights of x are summed beforehand. Each run through the stages has its
+  own planes, so that runs may take turns.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ....kernels.conv3x3 import MULTIPLE
 from ...errors import UnrainError
 from ...models.stagewise import Stagewise
 from ..backends import Runner, Step
+from .cells_cpu import Room, Rooms
 from .convolution import Arithmetic
 from .layers_cpu import Layer, Maps
 
@@ -24,10 +26,11 @@ LEAK = torch.tensor([0.2])
 
 
 class State(NamedTuple):
-    """Where a run stands; its planes are a buffer of the Runner."""
+    """Where a run stands."""
 
     done: int  # stages
-    run: int
+    planes: Room  # [B, 3 (stages + 1), H W]: the rainy picture, then the rain of each stage
+    shape: torch.Size  # of the picture
 
 
 class FusedStagewise(Runner):
@@ -41,56 +44,52 @@ class FusedStagewise(Runner):
         self.rain = Layer(model.rain, arithmetic)
         self.refine = [Layer(each, arithmetic, LEAK) for each in (model.refine.conv1, model.refine.conv2)]
         self.refined = Layer(model.refine.conv3, arithmetic)
-        self._planes = torch.empty(0)  # [B, 3 (stages + 1), H W]: the rainy picture, then the rain of each stage
-        self._planes_of: torch.Size | None = None
-        self._run = 0
+        self._rooms = Rooms()
 
     @torch.inference_mode()
     def run(self, x: Tensor) -> Tensor:
-        self._start(x)
+        planes = self._start(x).planes.buffers
         for done in range(self.stages):
-            self._advance(x, done)
-        return self._refined(x, self.stages)
+            self._advance(x, planes, done)
+        return self._refined(x, planes, self.stages)
 
     def steps(self, x: Tensor, state: State | None = None, image: Tensor | None = None) -> Iterator[Step]:
         """`image` changes nothing: the stages look at the rainy picture and at the rain found so far."""
         if state is None:
             with torch.inference_mode():
-                self._start(x)
-            state = State(0, self._run)
-        elif x.shape != self._planes_of:
-            raise UnrainError(f"the state is of pictures {list(self._planes_of or ())}, these are {list(x.shape)}")
-        run, first = state.run, state.done
-        for done in range(first, self.stages):
-            if run != self._run:
+                state = self._start(x)
+        elif x.shape != state.shape:
+            raise UnrainError(f"the state is of pictures {list(state.shape)}, these are {list(x.shape)}")
+        room = state.planes
+        for done in range(state.done, self.stages):
+            if room.stage != done:
                 raise UnrainError("this state has been overwritten: go on from the last Step that this engine gave")
+            room.stage += 1
             with torch.inference_mode():
-                self._advance(x, done)
-                picture = self._refined(x, done + 1)
-            yield Step(picture, State(done + 1, run))
+                self._advance(x, room.buffers, done)
+                picture = self._refined(x, room.buffers, done + 1)
+            yield Step(picture, State(done + 1, room, x.shape))
 
-    def _start(self, x: Tensor) -> None:
-        self.maps.begin(x)
-        self._run += 1
+    def _start(self, x: Tensor) -> State:
         batch, _, height, width = x.shape
-        if self._planes_of != x.shape:
-            self._planes = torch.empty(batch, 3 * (self.stages + 1), height * width)
-            self._planes_of = x.shape
-        self._planes[:, :3] = x.flatten(2)
+        room = self._rooms.one(x, lambda: torch.empty(batch, 3 * (self.stages + 1), height * width))
+        room.buffers[:, :3] = x.flatten(2)
+        return State(0, room, x.shape)
 
-    def _advance(self, x: Tensor, done: int) -> None:
+    def _advance(self, x: Tensor, planes: Tensor, done: int) -> None:
         """The rain of one stage, into its planes."""
+        self.maps.begin(x)
         seen = x
         if done:
             weight, bias = self.joins[done - 1]
-            planes = self._planes[:, : 3 * (done + 1)]
-            seen = torch.baddbmm(bias, weight.expand(len(x), -1, -1), planes).view_as(x)
+            known = planes[:, : 3 * (done + 1)]
+            seen = torch.baddbmm(bias, weight.expand(len(x), -1, -1), known).view_as(x)
         feature = self.feature([self._picture(seen)], self.maps("feature", x, self.channels))
         rain = self.rain([self.block(feature)], self.maps("rain", x, 3, torch.float32))
-        self._planes[:, 3 * (done + 1) : 3 * (done + 2)].view_as(x).copy_(rain)
+        planes[:, 3 * (done + 1) : 3 * (done + 2)].view_as(x).copy_(rain)
 
-    def _refined(self, x: Tensor, done: int) -> Tensor:
-        y = self._picture(x - self._planes[:, 3 * done : 3 * (done + 1)].view_as(x))
+    def _refined(self, x: Tensor, planes: Tensor, done: int) -> Tensor:
+        y = self._picture(x - planes[:, 3 * done : 3 * (done + 1)].view_as(x))
         for number, layer in enumerate(self.refine):
             y = layer([y], self.maps(f"refine{number}", x, self.channels))
         return self.refined([y], self.maps("refined", x, 3, torch.float32)).contiguous()
