@@ -21,7 +21,8 @@ TOP = """\
  * compiled for (16 mostly: pointers from cuMemAlloc, and strides of whole 16 elements, are). `grid` is the number of
  * programs; the comment of a launch function says how many, where "/" rounds up and upper-case names are the constants
  * in manifest.json. `scratch` is k->scratch_bytes bytes per program of device memory, or 0 where that is 0.
- * conv_lstm takes its weights packed, as unrain.kernels.conv_lstm prepares them. */
+ * conv_lstm takes its weights packed: by unrain_pack_conv_lstm below, or beforehand in Python, where
+ * unrain.kernels.prepare_conv_lstm(weight, bias).packed is w_ptr, w_io_ptr and w_g_ptr one after the other. */
 #ifndef UNRAIN_KERNELS_H
 #define UNRAIN_KERNELS_H
 
@@ -67,6 +68,34 @@ static inline CUresult unrain_start(const unrain_kernel *k, CUfunction function,
 }
 """
 
+# kernels/conv_lstm/packing.py in C.
+PACKING = """\
+/* Packs a weight [4 channels, inputs, 3, 3] of numbers of `size` bytes each, its rows the gates i, f, g, o and its
+ * inputs the channels of x, then those of h; channels is a multiple of 16. All of it in host memory:
+ *     step [9 inputs, 4 channels]                       w_ptr of conv_lstm_step
+ *     first_io [9 (inputs - channels), 2 channels]      w_io_ptr of conv_lstm_first
+ *     first_g [9 (inputs - channels), channels]         w_g_ptr of conv_lstm_first */
+static inline void unrain_pack_conv_lstm(const void *weight, size_t size, size_t channels, size_t inputs, void *step,
+                                         void *first_io, void *first_g) {
+    const size_t of_x = inputs - channels;
+    for (size_t gate = 0; gate < 4; ++gate)
+        for (size_t channel = 0; channel < channels; ++channel)
+            for (size_t input = 0; input < inputs; ++input)
+                for (size_t tap = 0; tap < 9; ++tap) {
+                    const char *from =
+                        (const char *)weight + size * (((gate * channels + channel) * inputs + input) * 9 + tap);
+                    const size_t column = channel / 16 * 64 + gate % 2 * 32 + channel % 16 * 2 + gate / 2;
+                    memcpy((char *)step + size * ((tap * inputs + input) * 4 * channels + column), from, size);
+                    if (input >= of_x) continue;
+                    if (gate == 2)
+                        memcpy((char *)first_g + size * ((tap * of_x + input) * channels + channel), from, size);
+                    else if (gate != 1)
+                        memcpy((char *)first_io + size * ((tap * of_x + input) * 2 * channels + 2 * channel + gate / 3),
+                               from, size);
+                }
+}
+"""
+
 
 def header(entries: Sequence[dict[str, Any]]) -> str:
     """The header for these entries of a manifest."""
@@ -79,7 +108,7 @@ def header(entries: Sequence[dict[str, Any]]) -> str:
             raise UnrainError(f"{entry['name']} takes other arguments on {entry['arch']} than on {first['arch']}")
     tables = [_table(arch, members) for arch, members in by_arch.items()]
     functions = [_function(entry) for entry in by_name.values()]
-    return "\n".join([TOP, *tables, LOADING, *functions, "#endif\n"])
+    return "\n".join([TOP, *tables, LOADING, PACKING, *functions, "#endif\n"])
 
 
 def _table(arch: str, entries: Sequence[dict[str, Any]]) -> str:

@@ -15,16 +15,21 @@ from ..lstm_gates import lstm_gates
 from ..lstm_gates.reference import cell_dtype
 from ..registry import Call, chosen
 from . import reference
+from .packing import GROUP, pack, size
 
 Tensor = torch.Tensor
 
 
 class PreparedWeight(NamedTuple):
-    """The parameters of a cell in the order the fused kernels read them, made once by `prepare_conv_lstm`."""
+    """The parameters of a cell as they were when `prepare_conv_lstm` copied them.
+
+    packed  the weight in the order that the fused kernels read it (packing.py); None for a number of channels that no
+            kernel takes. What has no kernel reads `weight`
+    """
 
     weight: Tensor
     bias: Tensor | None
-    packed: Tensor
+    packed: Tensor | None
 
 
 def conv_lstm(
@@ -56,16 +61,11 @@ def conv_lstm(
 
 
 def prepare_conv_lstm(weight: Tensor, bias: Tensor | None = None) -> PreparedWeight:
-    """Orders the weights for the fused kernels once, for a cell that runs many steps. No gradient reaches `weight`."""
+    """Orders the weights for the fused kernels once, for a cell that runs many steps. Later changes of `weight` are not
+    seen, and no gradient reaches it."""
     check_weight(weight, bias)
-    weight, bias = weight.detach(), None if bias is None else bias.detach()
-    return PreparedWeight(weight, bias, pack(weight))
-
-
-def pack(weight: Tensor) -> Tensor:
-    """[4C,K,3,3] -> [3,3,K,C,4]: by tap and input channel, then the four gates of one output channel side by side."""
-    rows, inputs, height, width = weight.shape
-    return weight.view(4, rows // 4, inputs, height, width).permute(3, 4, 2, 1, 0).contiguous()
+    weight, bias = weight.detach().clone(), None if bias is None else bias.detach().clone()
+    return PreparedWeight(weight, bias, None if weight.shape[0] % (4 * GROUP) else pack(weight))
 
 
 def check_weight(weight: Tensor, bias: Tensor | None) -> None:
@@ -108,7 +108,7 @@ def check(
             raise TypeError(f"c must have the dtype of x ({x.dtype}) or float32 beside half precision, got {c.dtype}")
     if packed is not None:
         library.check_like("packed", packed, "x", x)
-        if packed.shape != (3, 3, weight.shape[1], channels, 4):
+        if packed.shape != (size(weight),):
             raise ValueError(f"packed does not belong to this weight: it has shape {tuple(packed.shape)}")
 
 

@@ -3,7 +3,7 @@
 Layout    channels innermost (NHWC) is the fast one; NCHW runs too, without a copy, at a fraction of the speed. x and h
           stay two tensors: the loop over K walks the nine taps of x, then those of h, masking the zero padding.
 Tiling    one program per TILE_H x TILE_W pixels and BLOCK_C channels: an accumulator [pixels, 4 BLOCK_C] in float32.
-          Its columns hold the four gates of a channel where one thread of an MMA tile finds them (see `pack`), so the
+          Its columns hold the four gates of a channel where one thread of an MMA tile finds them (packing.py), so the
           epilogue splits them in registers; only c', h' and c pass through shared memory, to be coalesced.
 Bytes     per pixel at C = Cin = 32 in half precision, from memory: x 64, h 64, c 128 read, h' 64, c' 128 written = 448,
           where cuDNN and one fused pointwise kernel move 128 + 256 + 256 + 128 + 192 = 960. From L2, with 256-pixel
@@ -19,7 +19,6 @@ Backward  the same loop computes the pre-activations again and its epilogue writ
 from __future__ import annotations
 
 import weakref
-from typing import NamedTuple
 
 import torch
 import triton
@@ -28,12 +27,11 @@ import triton.language as tl
 from ..registry import Call, is_nhwc
 from ..triton_aot import KernelSpec
 from ..triton_common import NAMES, available, dot, on_its_device, refuse, sigmoid, tanh
+from .packing import GROUP, Packed, pack, parts
 from .reference import first_step
 from .tiling import Tiling, default_tiling, tiling, verdict
 
 __all__ = ["available", "backward", "can_run", "forward", "launch_forward", "packed", "slower", "specs"]
-
-GROUP = 16  # channels whose gates lie together in the packed weights
 
 
 def can_run(call: Call) -> str | None:
@@ -48,44 +46,18 @@ def slower(call: Call) -> str | None:
     return None if call.device.type != "cuda" else verdict(call)
 
 
-class Packed(NamedTuple):
-    """Weights in the order the kernels read them."""
-
-    step: torch.Tensor  # [9 (Cin + C), 4C]
-    first_io: torch.Tensor  # [9 Cin, 2C]: gates i and o of a channel side by side
-    first_g: torch.Tensor  # [9 Cin, C]
-
-
-def pack(weight: torch.Tensor) -> Packed:
-    """[4C,Cin+C,3,3] to one row per tap and input channel, and columns ordered for the accumulator.
-
-    In the accumulators of mma and wgmma a thread owns column pairs 2j, 2j+1, and columns 32 apart. So of every 64
-    columns, column 32 a + 2 c + b is gate a + 2 b of channel c: all four gates of a channel in one thread's registers.
-    """
-    rows, inputs = weight.shape[:2]
-    channels = rows // 4
-    step = weight.reshape(2, 2, channels // GROUP, GROUP, inputs, 9).permute(5, 4, 2, 1, 3, 0)
-    of_x = weight.reshape(4, channels, inputs, 9)[:, :, : inputs - channels].permute(0, 3, 2, 1)
-    first_io, first_g = of_x[::3].permute(1, 2, 3, 0), of_x[2]
-    return Packed(
-        step.reshape(9 * inputs, rows).contiguous(),
-        first_io.reshape(-1, 2 * channels).contiguous(),
-        first_g.reshape(-1, channels).contiguous(),
-    )
-
-
 _packed: dict[int, tuple[weakref.ref, int, Packed]] = {}
 
 
 def packed(weight: torch.Tensor) -> Packed:
-    """`pack`, done again only when the tensor is another one or was written to."""
+    """A weight that nobody prepared, packed; done again only when the tensor is another one or was written to."""
     if weight.is_inference():  # keeps no version to tell whether it was written to
-        return pack(weight)
+        return parts(pack(weight), weight)
     key = id(weight)
     known = _packed.get(key)
     if known is not None and known[0]() is weight and known[1] == weight._version:
         return known[2]
-    made = pack(weight)
+    made = parts(pack(weight), weight)
     _packed[key] = (weakref.ref(weight, lambda _: _packed.pop(key, None)), weight._version, made)
     return made
 
@@ -364,9 +336,10 @@ def conv_lstm_first_backward(
 
 
 @on_its_device
-def forward(out, x, h, c, weight, bias, _packed) -> None:
+def forward(out, x, h, c, weight, bias, prepared) -> None:
     if x.numel():
-        launch_forward(out, x, h, c, packed(weight), bias, tiling(x, weight.shape[0] // 4, first=h is None))
+        ready = packed(weight) if prepared is None else parts(prepared, weight)
+        launch_forward(out, x, h, c, ready, bias, tiling(x, weight.shape[0] // 4, first=h is None))
 
 
 def launch_forward(out, x, h, c, ready: Packed, bias, tiles: Tiling) -> None:

@@ -2,8 +2,8 @@
 
 Layout    NHWC or NCHW as it comes, by strides over (image, channel, pixel); H and W are one axis as tensors are dense.
 Tiling    one program per [pixels, channels] tile of one image, the contiguous axis long: NHWC takes all of a pixel's
-          channels up to 64 and as many pixels as fill 1024 elements, NCHW 1024 pixels of one channel. Neither needs
-          shared memory.
+          channels up to 64 and as many pixels as fill 1024 elements, NCHW 1024 pixels of one channel (512 with a
+          peephole or backward).
 Bytes     forward, per channel of a pixel: 4s + e read, s + e written (s bytes of storage, e of the cell; half: 18);
           backward: 5s + 2e read, 4s + e written. Peephole gradients are a third kernel that reads pre and c again and
           sums over the batch in order, because a sum across programs would need atomics.
@@ -214,7 +214,7 @@ def lstm_gates_peephole_backward(
 def forward(out, pre, c, peephole) -> None:
     h_out, c_out = out
     if h_out.numel():
-        grid, arguments, blocks = _launch(pre, c, peephole, c_out)
+        grid, arguments, blocks = _launch(pre, c, peephole, c_out, crowded=peephole is not None)
         lstm_gates_forward[grid](pre, c, peephole, h_out, c_out, *arguments, **blocks, num_warps=WARPS)
 
 
@@ -225,7 +225,7 @@ def backward(out, grad_h, grad_c, pre, c, peephole) -> None:
         if d_peephole is not None:
             d_peephole.zero_()
         return
-    grid, arguments, blocks = _launch(pre, c, peephole, grad_h)
+    grid, arguments, blocks = _launch(pre, c, peephole, grad_h, crowded=True)
     lstm_gates_backward[grid](
         grad_h, grad_c, pre, c, peephole, d_pre, d_c, *arguments, **blocks, num_warps=WARPS
     )  # fmt: skip
@@ -246,7 +246,7 @@ def _peephole_gradient(d_peephole, grad_h, grad_c, pre, c, peephole, arguments, 
         sum_rows(target, d_peephole)
 
 
-def _launch(pre, c, peephole, cell):
+def _launch(pre, c, peephole, cell, crowded: bool):
     """Grid, the shape and stride arguments, and the tile; `cell` is any tensor shaped and laid out as the state."""
     images, channels, height, width = cell.shape
     nhwc = is_nhwc(pre)
@@ -257,7 +257,7 @@ def _launch(pre, c, peephole, cell):
         per_pixel = peephole.shape[2:] == (height, width)
         pixel = (channels if nhwc else 1) if per_pixel else 0
         strides += [peephole.stride(0), 1 if nhwc or not per_pixel else height * width, pixel]
-    blocks = tile(nhwc, channels, peephole is not None) | {"HAS_C": c is not None, "PEEPHOLE": peephole is not None}
+    blocks = tile(nhwc, channels, crowded) | {"HAS_C": c is not None, "PEEPHOLE": peephole is not None}
     pixels = height * width
     grid = (images * triton.cdiv(pixels, blocks["PIXELS"]) * triton.cdiv(channels, blocks["CHANNELS"]),)
     return grid, (channels, pixels, *strides), blocks
@@ -270,9 +270,10 @@ def _strides(image: torch.Tensor, nhwc: bool) -> tuple[int, int, int]:
     return (channels * pixels, 1, channels) if nhwc else (channels * pixels, pixels, 1)
 
 
-def tile(nhwc: bool, channels: int, peephole: bool) -> dict[str, int]:
-    if not nhwc:  # a peephole wants registers, too: on 10.0 those of a whole tile are a few too many
-        return {"CHANNELS": 1, "PIXELS": TILE // 2 if peephole else TILE}
+def tile(nhwc: bool, channels: int, crowded: bool) -> dict[str, int]:
+    """`crowded`: with a peephole or backward, which take a few registers more than there are for a whole tile."""
+    if not nhwc:
+        return {"CHANNELS": 1, "PIXELS": TILE // 2 if crowded else TILE}
     wide = min(triton.next_power_of_2(channels), WIDEST)
     return {"CHANNELS": wide, "PIXELS": TILE // wide}
 
@@ -287,8 +288,8 @@ def specs(arch: int) -> list[KernelSpec]:
             unit = {"pre_c": 1, "c_c": 1} if layout == "nhwc" else {"pre_p": 1, "c_p": 1}
             for fn, cases in _CASES.items():
                 for case, constants in cases.items():
-                    peephole = constants.get("PEEPHOLE", True)  # a kernel without the constant is of peepholes alone
-                    constants = unit | tile(layout == "nhwc", 32, peephole) | constants
+                    crowded = fn is not lstm_gates_forward or constants["PEEPHOLE"]
+                    constants = unit | tile(layout == "nhwc", 32, crowded) | constants
                     sizes = {"channels": "i32:16", "pixels": "i32:16", "images": "i32"}
                     arguments = dict.fromkeys(fn.arg_names, "i32:16") | sizes
                     arguments |= {each: f"*{name}:16" for each in fn.arg_names if each.endswith("_ptr")} | pointers

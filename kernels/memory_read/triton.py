@@ -99,10 +99,11 @@ def along(grad_scores, scores, lengths, axis: tl.constexpr):
 def add_to_partial(partial_ptr, values, index, start, first, M: tl.constexpr, C: tl.constexpr, SLICE: tl.constexpr):
     """Adds to this program's own partial sum, which its first block of queries starts."""
     column = start + tl.arange(0, SLICE)
-    inside = (index < M)[:, None] & (column < C)[None, :]
+    begun = tl.where(first, 0, M)  # not `inside & (first == 0)`: the interpreter of triton 3.9 spreads no single bit
+    inside = column[None, :] < C
     at = partial_ptr + index[:, None] * C + column[None, :]
-    before = tl.load(at, mask=inside & (first == 0), other=0.0)
-    tl.store(at, before + values, mask=inside)
+    before = tl.load(at, mask=(index < begun)[:, None] & inside, other=0.0)
+    tl.store(at, before + values, mask=(index < M)[:, None] & inside)
 
 
 @triton.jit

@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from unrain import kernels
 from unrain.engine.errors import UnrainError
 from unrain.export.kernels import GRIDS, architectures, export_kernels, to_kernels
+from unrain.export.kernels_header import header
 from unrain.export.targets import Options
 from unrain.kernels.triton_aot import OPS
 
@@ -125,6 +127,59 @@ def test_the_header_compiles_and_launches(made, tmp_path, compiler, standard):
         "first 100 count 77 eps 0.5",
         "scratch 0 0",
     ]
+
+
+PACKER = """\
+#include <stdio.h>
+#include <stdlib.h>
+#include "unrain_kernels.h"
+int main(void) {
+    enum { C = 32, K = 48, X = K - C };
+    static float weight[4 * C * K * 9], step[9 * K * 4 * C], io[9 * X * 2 * C], g[9 * X * C];
+    if (fread(weight, sizeof weight, 1, stdin) != 1) return 1;
+    unrain_pack_conv_lstm(weight, sizeof(float), C, K, step, io, g);
+    return !(fwrite(step, sizeof step, 1, stdout) && fwrite(io, sizeof io, 1, stdout) && fwrite(g, sizeof g, 1, stdout));
+}
+"""
+# What the driver's cuda.h would declare, for a header without kernels.
+CUDA_H = """\
+typedef int CUresult;
+typedef int CUfunction_attribute;
+typedef unsigned long long CUdeviceptr;
+typedef struct module *CUmodule;
+typedef struct function *CUfunction;
+typedef struct stream *CUstream;
+enum { CUDA_SUCCESS, CUDA_ERROR_INVALID_VALUE, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES };
+CUresult cuModuleLoadData(CUmodule *, const void *);
+CUresult cuModuleUnload(CUmodule);
+CUresult cuModuleGetFunction(CUfunction *, CUmodule, const char *);
+CUresult cuFuncSetAttribute(CUfunction, CUfunction_attribute, int);
+CUresult cuLaunchKernel(CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream,
+                        void **, void **);
+"""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_a_c_program_packs_the_weights_as_the_conv_lstm_kernels_read_them(tmp_path):
+    """test_triton_ops.py runs the kernels on what `prepare_conv_lstm` packed."""
+    (tmp_path / "unrain_kernels.h").write_text(header([]))
+    (tmp_path / "cuda.h").write_text(CUDA_H)
+    (tmp_path / "packer.c").write_text(PACKER)
+    # Optimised, so that what is not called need not be there.
+    flags = [
+        "-std=c99",
+        "-O1",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wno-unused-function",
+        "-Wno-missing-field-initializers",
+    ]
+    words = ["gcc", *flags, f"-I{tmp_path}", "packer.c", "-o", "packer"]
+    subprocess.run(words, check=True, cwd=tmp_path)
+    weight = torch.randn(4 * 32, 48, 3, 3)
+    packed = subprocess.run([tmp_path / "packer"], input=weight.numpy().tobytes(), capture_output=True, check=True)
+    assert packed.stdout == kernels.prepare_conv_lstm(weight).packed.numpy().tobytes()
 
 
 def test_every_kernel_has_a_grid_and_a_precision():

@@ -7,6 +7,7 @@ from op_db import OPS
 
 from unrain import kernels
 from unrain.kernels import library
+from unrain.kernels.conv_lstm.packing import parts
 
 DIFFERENTIABLE = [op for op in OPS.values() if op.differentiable]
 
@@ -98,11 +99,35 @@ def test_gate_permutation_brings_any_order_to_ours(order):
 
 
 def test_packed_weights_keep_every_number_in_its_place():
-    weight = torch.randn(8, 5, 3, 3)
-    packed = kernels.prepare_conv_lstm(weight).packed
-    assert packed.shape == (3, 3, 5, 2, 4)
-    for gate, channel, source, row, column in ((0, 0, 0, 0, 0), (1, 1, 4, 2, 0), (3, 0, 2, 1, 2)):
-        assert packed[row, column, source, channel, gate] == weight[gate * 2 + channel, source, row, column]
+    """32 channels of h and 5 of x: the columns as kernels/conv_lstm/packing.py gives them."""
+    weight = torch.randn(128, 37, 3, 3)
+    step, first_io, first_g = parts(kernels.prepare_conv_lstm(weight).packed, weight)
+    assert (step.shape, first_io.shape, first_g.shape) == ((9 * 37, 128), (9 * 5, 64), (9 * 5, 32))
+    for gate, channel, source, tap in ((0, 0, 0, 0), (1, 17, 4, 7), (2, 31, 3, 8), (3, 15, 36, 5), (3, 16, 2, 4)):
+        number = weight[gate * 32 + channel, source, tap // 3, tap % 3]
+        a, b = gate % 2, gate // 2
+        assert step[tap * 37 + source, 64 * (channel // 16) + 32 * a + 2 * (channel % 16) + b] == number
+        if source < 5 and gate in (0, 3):
+            assert first_io[tap * 5 + source, 2 * channel + (gate == 3)] == number
+        if source < 5 and gate == 2:
+            assert first_g[tap * 5 + source, channel] == number
+
+
+def test_a_prepared_weight_stays_what_it_was_when_the_parameters_change():
+    weight, bias = torch.randn(64, 20, 3, 3), torch.randn(64)
+    prepared = kernels.prepare_conv_lstm(weight, bias)
+    before = prepared.weight.clone(), prepared.bias.clone(), prepared.packed.clone()
+    weight.zero_()
+    bias.zero_()
+    assert all(torch.equal(now, then) for now, then in zip(prepared, before, strict=True))
+
+
+def test_a_number_of_channels_that_no_kernel_takes_is_not_packed():
+    weight, x, state = torch.randn(20, 8, 3, 3), torch.randn(1, 3, 4, 4), torch.randn(2, 1, 5, 4, 4).unbind()
+    prepared = kernels.prepare_conv_lstm(weight)
+    assert prepared.packed is None
+    for mine, plain in zip(kernels.conv_lstm(x, *state, prepared), kernels.conv_lstm(x, *state, weight), strict=True):
+        assert torch.equal(mine, plain)
 
 
 def test_memory_read_by_its_definition():

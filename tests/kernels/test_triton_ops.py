@@ -126,6 +126,18 @@ def test_conv_lstm_from_zeros_is_the_first_step():
         torch.testing.assert_close(one, other, rtol=0, atol=4 * torch.finfo(torch.float32).eps)
 
 
+@pytest.mark.parametrize("first", [False, True], ids=["step", "first"])
+def test_conv_lstm_reads_what_was_prepared(first):
+    x, h, c, weight, bias = cell(1, 5, 32, 3, 4, first, bias=True, dtype=torch.float32, layout="nhwc")
+    prepared = kernels.prepare_conv_lstm(weight, bias)
+    with kernels.use("triton"):
+        usual = kernels.conv_lstm(x, h, c, weight, bias)
+        without = kernels.conv_lstm(x, h, c, prepared._replace(weight=torch.full_like(weight, float("nan"))))
+        other = kernels.conv_lstm(x, h, c, prepared._replace(packed=prepared.packed.flip(0)))
+    for mine, theirs, changed in zip(without, usual, other, strict=True):
+        assert torch.equal(mine, theirs) and not torch.equal(changed, theirs)
+
+
 def test_conv_lstm_packs_a_weight_once_until_it_changes():
     from unrain.kernels.conv_lstm import triton as implementation
 
