@@ -173,16 +173,17 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
     """Ctrl-C is noted, and raised at the end: the library loses what is raised in its callbacks, and builds on."""
     noted: list[int] = []
     in_main = threading.current_thread() is threading.main_thread()  # elsewhere no signal arrives
-    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    before = signal.getsignal(signal.SIGINT)
+    if not in_main or not callable(before):  # ignored
         yield lambda: False
         return
     signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
     try:
         yield lambda: bool(noted)
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
     if noted:
-        raise KeyboardInterrupt
+        before(signal.SIGINT, None)
 
 
 def _progress(library: ModuleType, interrupted: Callable[[], bool]) -> Any:

@@ -8,6 +8,7 @@ import typer
 
 from ..errors import UnrainError
 from ..models import WEIGHTS, models
+from .interrupts import interrupt
 from .wiper import DEFAULT_MODEL, load_model, pick_device
 
 
@@ -43,7 +44,7 @@ def command(
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UnrainError(f"port {port} cannot be used: {reason}; --port 0 takes a free one") from error
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's end removes the uploads too
+    signal.signal(signal.SIGTERM, interrupt)  # a service manager's end removes the uploads too
     try:
         typer.echo(f"{server.url} is ready; ctrl-C ends it")
         if browser:

@@ -1,5 +1,6 @@
 """`unrain`: finds the command's file, runs it, and turns every failure into one line and an exit code."""
 
+import io
 import sys
 import traceback
 from importlib import import_module
@@ -10,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import UnrainError
+from . import interrupts
 from .console import complain
 
 # The order of `unrain --help`. A name is listed when its file is there.
@@ -59,8 +61,22 @@ def unrain(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command line and return its exit code: 0 all done, 1 something failed, 2 bad usage, 130 interrupted."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
+    """Run one command line and return its exit code: 0 all done, 1 something failed, 2 bad usage, 130 interrupted.
+
+    Without `arguments` the process is a command of its own: its ctrl-C and its stdout are set up for that.
+    """
+    if arguments is not None:
+        return _run(list(arguments))
+    interrupts.take_over()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it: a file's name may be no text
+    try:
+        return _run(sys.argv[1:])
+    finally:
+        interrupts.no_more()
+
+
+def _run(words: list[str]) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:

@@ -6,7 +6,6 @@ also when a task is run twice or two runs share an archive. A restarted run does
 must see the same folders under the same paths, and have unrain installed.
 """
 
-import fcntl
 import logging
 import os
 import shutil
@@ -19,6 +18,11 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 from ..errors import UnrainError
 from .console import complain, progress_bar
@@ -54,6 +58,8 @@ def derain_on_ray(
     jobs: list[Job], output: Path, address: str | None, **work: Any
 ) -> tuple[list[Result], dict[str, Any]]:
     """Every job's result, in the order in which they ended, and what is to be said of the run as a whole."""
+    if fcntl is None:
+        raise UnrainError("--ray needs a system with Unix file locks, such as Linux; leave it out here")
     ray = _ray()
     try:
         # Ray prints news of its workers to stdout, which is for results.

@@ -12,6 +12,7 @@ from ..errors import UnrainError
 from ..images import make_folder
 from ..video.sources import CLIPS, PIPE, camera, check_scheme, is_clip, is_live, parse_rate, parse_size
 from .console import complain, progress_bar
+from .interrupts import interrupt
 
 if TYPE_CHECKING:
     from ..runtime import Engine, Stream
@@ -231,10 +232,6 @@ def _end(sinks: "list[Sink]", whole: bool) -> None:
 @contextmanager
 def _terminated_like_ctrl_c() -> Iterator[None]:
     """A service manager's TERM ends a clip as ctrl-C does: with a whole file."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
     try:
         before: Callable | int | None = signal.signal(signal.SIGTERM, interrupt)
     except ValueError:  # not in the main thread

@@ -257,6 +257,18 @@ def test_every_command_has_help(unrain_run):
         assert code == 0 and "Usage" in out
 
 
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there are text")
+def test_a_name_that_is_no_text_is_derained_and_told(picture, weights, tmp_path):
+    """Bytes that are no UTF-8, and a terminal that takes nothing else."""
+    name = os.fsdecode(b"rain\xff.png")
+    os.link(picture, tmp_path / name)
+    words = [*PROGRAM, "run", str(tmp_path / name), "-o", str(tmp_path / "out/"), "-n", weights, *EXACT]
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(words, capture_output=True, text=True, env=strict)
+    assert (done.returncode, done.stderr) == (0, "") and "rain\\udcff.png -> " in done.stdout
+    assert read_image(tmp_path / "out" / name).shape == (20, 31, 3)
+
+
 def test_models_json_names_every_network(unrain_run):
     code, out, _ = unrain_run("models", "--json")
     rows = json.loads(out)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unrain.engine.cli import run_ray
 from unrain.engine.cli.main import main
 from unrain.engine.cli.plan import Job
 from unrain.engine.cli.run_ray import STAGING, Work, Worker, _row, _rows_of, publish, staging_folder
@@ -43,6 +44,14 @@ def written(folder):
     """(inode, time) of each finished picture: a file that is written again has others."""
     files = [path for path in folder.rglob("*.png") if STAGING not in path.parts]
     return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+def test_a_system_without_unix_locks_is_told_so(archive, monkeypatch, capsys):
+    monkeypatch.setattr(run_ray, "fcntl", None)  # as on Windows
+    assert main(words(archive)) == 1
+    assert capsys.readouterr().err == (
+        "unrain: --ray needs a system with Unix file locks, such as Linux; leave it out here\n"
+    )
 
 
 def test_a_name_is_given_once(tmp_path):

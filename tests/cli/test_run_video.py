@@ -222,8 +222,12 @@ def test_a_broken_pipe_ends_quietly(weights):
     assert process.wait(60) == 0 and process.stderr.read() == b""
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_ctrl_c_leaves_a_playable_file(weights, tmp_path, ending):
+@pytest.mark.parametrize(
+    ("ending", "times"),
+    [(signal.SIGINT, 1), (signal.SIGINT, 4), pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow)],
+)
+def test_ctrl_c_leaves_a_playable_file(weights, tmp_path, ending, times):
+    """However often it is pressed."""
     process = piped(weights, "-o", str(tmp_path / "out.mp4"))
     frame = pictures(1)[0].tobytes()
     deadline = time.monotonic() + 60
@@ -235,7 +239,9 @@ def test_ctrl_c_leaves_a_playable_file(weights, tmp_path, ending):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     time.sleep(1)
-    process.send_signal(ending)
+    for _ in range(times):
+        process.send_signal(ending)
+        time.sleep(0.1)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"out.mp4 is playable up to there" in err and b"Traceback" not in err
