@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import UnrainError
 from ..models.sizing import pad_to_multiple
-from .file import ADD, Instruction, Program, Value
+from .file import ADD, BIAS, SLOPE1, SLOPE2, Instruction, Program, Value
 
 ACTS: tuple[Callable[[Tensor, Tensor | None], Tensor], ...] = (
     lambda x, slope: x,
@@ -66,6 +66,10 @@ class Interpreter:
     def _do(self, each: Instruction, kinds: Sequence[Value], values: dict[int, Tensor]) -> None:
         operands = [None if one is None else values[one] for one in each.operands]
         constants = [None if one is None else self.constants[one] for one in each.constants]
+        first, flags = FLAGGED.get(each.op, (0, ()))
+        for place, flag in enumerate(flags, first):
+            if not each.flags & flag:
+                constants.insert(place, None)
         result = OPERATIONS[each.op](each, operands, constants, kinds[each.output])
         if each.second is None:
             values[each.output] = result
@@ -171,6 +175,15 @@ def _float(bits: int) -> float:
 def _two(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
     return lambda each, operands, constants, out: ACTS[each.act1](function(*operands), constants[0])
 
+
+# The number of constants that always have a place, and the flags that tell of the others.
+FLAGGED = {
+    "conv": (1, (BIAS, SLOPE1, SLOPE2)),
+    "conv_lstm": (1, (BIAS,)),
+    "dense": (1, (BIAS, SLOPE1)),
+    "affine": (3, (SLOPE1,)),
+    **dict.fromkeys(("add", "sub", "mul"), (0, (SLOPE1,))),
+}
 
 OPERATIONS: dict[str, Callable] = {
     "conv": _conv,

@@ -13,17 +13,16 @@ from .graph import VECTOR, Node, Refused, Run, ancestors
 from .operations import ACTS
 from .rules.shared import Contents
 
-# Which constants an operation has, in the order of the file.
-CONSTANTS = {
-    "conv": ("weight", "bias", "slope1", "slope2"),
-    "conv_lstm": ("weight", "bias"),
-    "affine": ("scale", "offset", "order", "slope"),
-    "dense": ("weight", "bias", "slope"),
-    "instance_norm": ("scale", "offset"),
-    "channel_norm": ("scale", "offset"),
-    "memory_read": ("items",),
-    "fill": ("values",),
-    **dict.fromkeys(("add", "sub", "mul"), ("slope",)),
+# The constants of each operation in the order of the file: those that always have a place, those that flags tell of.
+CONSTANTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "conv": (("weight",), ("bias", "slope1", "slope2")),
+    "conv_lstm": (("weight",), ("bias",)),
+    "dense": (("weight",), ("bias", "slope")),
+    "affine": (("scale", "offset", "order"), ("slope",)),
+    "memory_read": (("items",), ()),
+    "fill": (("values",), ()),
+    **dict.fromkeys(("instance_norm", "channel_norm"), (("scale", "offset"), ())),
+    **dict.fromkeys(("add", "sub", "mul"), ((), ("slope",))),
 }
 PRECISE = ("instance_norm", "memory_read")  # read float32
 CONVOLUTIONS = ("conv", "conv_lstm")  # read maps as the precision stores them
@@ -107,8 +106,9 @@ class _Lowering:
             operands = [operands[0], None, *operands[1:], None]
         if op == "fill":
             operands = [0]
-        names = CONSTANTS.get(op, ())
+        always, flagged = CONSTANTS.get(op, ((), ()))
         held = node.constants
+        names = (*always, *(name for name in flagged if name in held))
         slope = "slope1" if op == "conv" else "slope"
         flags = (
             file.BIAS * ("bias" in held)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -20,7 +21,8 @@ class Unknown(Exception):
     """The operation stays raw."""
 
 
-class Laid(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Laid:
     """A map with its channels last, or its pixels as the rows of a matrix: what it means for each pixel is the same."""
 
     node: Node
@@ -138,6 +140,11 @@ class Translator:
         if len(self._shape) != 4 or self._shape[0] != 1:
             raise Unknown("it is no picture or map")
         return self.down_of(self._shape)
+
+    def maps(self, *values: Value) -> list[Value]:
+        """Constants as large as a map are maps."""
+        wide = [isinstance(each, Tensor) and each.dim() == 4 and each.shape[-2:].numel() > 1 for each in values]
+        return [self._as_node(each) if map_like else each for each, map_like in zip(values, wide, strict=True)]
 
     def _as_node(self, value: Value) -> Node:
         """A map that does not depend on the picture is the same everywhere."""
@@ -301,6 +308,7 @@ def _rsub(at: Translator, x: Value, y: Value, alpha: float = 1) -> Node:
 
 def _sum(at: Translator, op: str, x: Value, y: Value, sign: float) -> Node:
     """x + sign * y."""
+    x, y = at.maps(x, y)
     _mapped(x, y)
     if isinstance(x, Node) and isinstance(y, Node):
         if abs(sign) != 1:
@@ -323,6 +331,7 @@ def _two(at: Translator, op: str, x: Node, y: Node) -> Node:
 
 @_means("mul", "multiply")
 def _mul(at: Translator, x: Value, y: Value) -> Node:
+    x, y = at.maps(x, y)
     _mapped(x, y)
     if isinstance(x, Node) and isinstance(y, Node):
         return _two(at, "mul", x, y)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -30,7 +32,9 @@ def merged(run: Run) -> Run:
             return node.inputs[0]
         inner = node.inputs[0]
         if inner.op != "affine" or inner["act1"] != "none":
-            return None
+            needed = _needed(dict(zip(("scale", "offset", "order"), _parts(node), strict=True)))
+            trivial = {name: None for name in node.constants if needed.get(name, 0) is None}
+            return node.but(constants=trivial) if trivial else None
         scale, offset, order = _parts(node)
         inner_scale, inner_offset, inner_order = _parts(inner)
         constants = {
@@ -52,6 +56,72 @@ def _needed(constants: dict[str, Tensor]) -> dict[str, Tensor | None]:
     }
 
 
+def _is_linear(node: Node, uses: Callable[[Node], int]) -> bool:
+    """A bare convolution, or a sum of them, that nobody else reads."""
+    if uses(node) > 1 or node["act1"] != "none":
+        return False
+    if node.op == "conv":
+        return not node["adds"] and not node["shuffle"]
+    return node.op in ("add", "sub") and all(_is_linear(each, uses) for each in node.inputs)
+
+
+def over_sums(run: Run) -> Run:
+    """What is done to a sum of bare convolutions is done to each of them, and so goes into their weights."""
+
+    def change(node: Node, uses) -> Node | None:
+        source = node.inputs[0] if node.inputs else node
+        if node.op != "affine" or source.op not in ("add", "sub") or not _is_linear(source, uses):
+            return None
+        if not set(node.constants) & {"scale", "offset", "order"}:
+            return None
+
+        def spread(sum_or_conv: Node, offset: bool) -> Node:
+            if sum_or_conv.op == "conv":
+                left = {} if offset else {"offset": None}
+                return node.but(inputs=(sum_or_conv,), attributes={"act1": "none"}, constants=left | {"slope": None})
+            first, second = sum_or_conv.inputs
+            return sum_or_conv.but(inputs=(spread(first, offset), spread(second, False)), channels=node.channels)
+
+        spread_out = spread(source, True)
+        if node["act1"] == "none":
+            return spread_out
+        left = {name: None for name in ("scale", "offset", "order")}
+        return node.but(inputs=(spread_out,), constants=left)
+
+    return rewritten(run, change)
+
+
+def into_convolution_after(run: Run) -> Run:
+    """Scales and orders of the channels of a map that only one convolution reads go into its weights.
+
+    An offset does too where there is no padding: a convolution pads with zeros, not with the offset.
+    """
+
+    def change(node: Node, uses) -> Node | None:
+        count = node["maps"] or 1
+        if node.op != "conv" or node["groups"] != 1 or node["form"]:
+            return None
+        for at, source in enumerate(node.inputs[:count]):
+            bare = source.op == "affine" and source["act1"] == "none" and uses(source) == 1
+            if not bare or ("offset" in source.constants and node["kernel"] > 1):
+                continue
+            scale, offset, order = _parts(source)
+            columns = list(node.constants["weight"].double().split([each.channels for each in node.inputs[:count]], 1))
+            part = columns[at]
+            constants = {}
+            if "offset" in source.constants:
+                bias = node.constants.get("bias", torch.zeros(len(part))).double()
+                constants["bias"] = bias + (part * offset[:, None, None]).sum((1, 2, 3))
+            columns[at] = part.new_zeros(len(part), source.inputs[0].channels, *part.shape[2:])
+            columns[at].index_add_(1, order, part * scale[:, None, None])
+            inputs = (*node.inputs[:at], source.inputs[0], *node.inputs[at + 1 :])
+            weight = torch.cat(columns, 1)
+            return node.but(inputs=inputs, constants=constants | {"weight": weight}, absorbed=(source,))
+        return None
+
+    return rewritten(run, change)
+
+
 def into_convolution_before(run: Run) -> Run:
     """Batch normalisation and other scales, offsets and orders go into the weights of the convolution before."""
 
@@ -65,12 +135,10 @@ def into_convolution_before(run: Run) -> Run:
             return None
         scale, offset, order = _parts(node)
         weight = conv.constants["weight"].double()
-        rows = -1 if conv.op == "dense" else (-1, 1, 1)
         if conv["form"]:
             weight = weight[:, order] * scale[:, None, None]
         else:
             weight = weight[order] * (scale[:, None] if conv.op == "dense" else scale[:, None, None, None])
-        del rows
         bias = offset
         if "bias" in conv.constants:
             bias = conv.constants["bias"].double()[order] * scale + offset

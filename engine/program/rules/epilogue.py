@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..graph import Node, Run, rewritten
 
 
@@ -18,9 +20,9 @@ def activations(run: Run) -> Run:
         source = node.inputs[0]
         if uses(source) > 1 or source.op not in ("conv", "dense", "add", "sub", "mul"):
             return None
-        second = bool(source.op == "conv" and source["adds"])
+        second = source.op == "conv" and (source["adds"] or source["act1"] != "none")
         place = "act2" if second else "act1"
-        if source[place] != "none" or (source.op == "conv" and source["act2"] != "none"):
+        if source[place] != "none":
             return None
         slopes = {"slope2" if second else "slope1" if source.op == "conv" else "slope": node.constants.get("slope")}
         if source["shuffle"] and not second and slopes["slope1"] is not None and len(slopes["slope1"]) > 1:
@@ -51,14 +53,40 @@ def shuffles(run: Run) -> Run:
     return rewritten(run, change)
 
 
+def differences(run: Run) -> Run:
+    """a - conv(x) is a + conv(x) with the weights negated; a - (b + c) is (a - b) - c, where those are convolutions."""
+
+    def bare(node: Node, uses: Callable[[Node], int]) -> bool:
+        return node.op == "conv" and node["act1"] == "none" and not node["adds"] and uses(node) == 1
+
+    def change(node: Node, uses) -> Node | None:
+        if node.op != "sub" or node["act1"] != "none":
+            return None
+        first, taken = node.inputs
+        if bare(taken, uses):
+            constants = {name: -value for name, value in taken.constants.items()}
+            negated = taken.but(constants=constants, absorbed=(node,))
+            return node.but(op="add", inputs=(first, negated))
+        if taken.op == "add" and taken["act1"] == "none" and uses(taken) == 1 and bare(taken.inputs[1], uses):
+            left = node.but(inputs=(first, taken.inputs[0]))
+            return node.but(inputs=(change(left, uses) or left, taken.inputs[1]))
+        return None
+
+    return rewritten(run, change)
+
+
 def sums(run: Run) -> Run:
-    """A convolution adds a map to its result before it is stored; of two convolutions the later one does."""
+    """A convolution adds a map to its result before it is stored; of two convolutions the later one does.
+
+    a + (b + conv) is (a + b) + conv, so that a chain of sums finds its convolutions.
+    """
 
     def change(node: Node, uses) -> Node | None:
         if node.op != "add" or node.inputs[1].down != node.down:
             return None
         for conv, other in ((node.inputs[1], node.inputs[0]), node.inputs):
-            if conv.op == "conv" and uses(conv) == 1 and not conv["adds"] and conv is not other:
+            bare = conv.op == "conv" and not conv["adds"] and conv["act2"] == "none"
+            if bare and uses(conv) == 1 and conv is not other:
                 slope = {"slope2": node.constants.get("slope")}
                 return conv.but(
                     inputs=(*conv.inputs, other),
@@ -66,6 +94,15 @@ def sums(run: Run) -> Run:
                     constants=slope,
                     absorbed=(node,),
                 )
+        for inner, other in (node.inputs[::-1], node.inputs):
+            if inner.op == "conv" and inner["adds"] and inner["act2"] == "none" and uses(inner) == 1:
+                sum_first = change(Node("add", (inner.inputs[-1], other), *node.shape, {"act1": "none"}), uses)
+                if sum_first is not None:
+                    slope = {"slope2": node.constants.get("slope")}
+                    inputs = (*inner.inputs[:-1], sum_first)
+                    return inner.but(
+                        inputs=inputs, attributes={"act2": node["act1"]}, constants=slope, absorbed=(node,)
+                    )
         return None
 
     return rewritten(run, change)

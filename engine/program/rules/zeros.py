@@ -30,6 +30,22 @@ def without_zeros(run: Run) -> Run:
     return rewritten(run, change)
 
 
+def of_constants(run: Run) -> Run:
+    """What is done to a map of constants, without a neighbour, is done to the constants."""
+
+    def change(node: Node, uses) -> Node | None:
+        if node.op not in ("unshuffle", "pool", "slice") or node.inputs[0].op != "fill":
+            return None
+        values = node.inputs[0].constants["values"]
+        if node.op == "unshuffle":
+            values = values.repeat_interleave(node["r"] ** 2)
+        elif node.op == "slice":
+            values = values[node["first"] : node["first"] + node.channels]
+        return Node("fill", (), *node.shape, {}, {"values": values}, node.where, node.made_of)
+
+    return rewritten(run, change)
+
+
 def convolutions_without_zeros(run: Run) -> Run:
     """A map of zeros among a convolution's inputs goes, with the weights that read it."""
 
