@@ -3,12 +3,14 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from .patterns import PATTERNS
+
 _WORDS = ("STOP", "EXIT 12", "km/h", "Hotel", "ilIl|/!", "A 113", "Nr. 7", "taxi", "rain or shine", "0123456789")
 
 
 def add_clutter(picture: np.ndarray, rng: np.random.Generator, kind: str | None = None) -> np.ndarray:
-    """A copy of a uint8 RGB picture with one kind of clutter on it, drawn at random if `kind` is not given."""
-    draw = KINDS[kind or str(rng.choice(list(KINDS)))]
+    """A copy of a uint8 RGB picture with one kind of clutter on it, drawn at random from KINDS if it is not given."""
+    draw = STREET[kind or str(rng.choice(list(KINDS)))]
     return draw(picture, rng)
 
 
@@ -101,3 +103,5 @@ def _paint(picture: np.ndarray, mask: Image.Image, rng: np.random.Generator) -> 
 
 
 KINDS = {"text": text, "wires": wires, "fence": fence, "grass": grass, "snow": snow}
+# What a street has of it besides.
+STREET = {**KINDS, **PATTERNS}

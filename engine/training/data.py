@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from .cache import Pictures
 from .camera import expose, mist
-from .clutter import add_clutter
-from .rain import dry_and_rainy, sample_parameters, to_tensor
+from .clutter import KINDS, add_clutter
+from .rain import DISTRIBUTIONS, dry_and_rainy, sample_parameters, to_tensor
 
 
 class Source(Protocol):
@@ -37,9 +37,11 @@ class CleanSource:
     dry: float = 0.2
     clutter: float = 0.2
     choices: int = 3
+    rain: str = "physical"  # a name in rain.DISTRIBUTIONS
+    kinds: tuple[str, ...] = tuple(KINDS)  # of the clutter: names in clutter.STREET
 
     def example(self, rng: np.random.Generator, patch: int) -> tuple[Tensor, Tensor]:
-        parameters, seed = sample_parameters(rng), int(rng.integers(2**31))
+        parameters, seed = DISTRIBUTIONS[self.rain](rng), int(rng.integers(2**31))
         if rng.random() < self.dry:
             scene = expose(mist(self.dry_scene(rng, patch), parameters.camera), parameters.camera, seed)
             return scene, scene
@@ -49,14 +51,17 @@ class CleanSource:
     def scene(self, rng: np.random.Generator, patch: int) -> Tensor:
         cut = self._crop(rng, patch)
         if rng.random() < self.clutter:
-            cut = add_clutter(cut, rng)
+            cut = self._cluttered(cut, rng)
         return _relit(to_tensor(cut), rng)
 
     def dry_scene(self, rng: np.random.Generator, patch: int) -> Tensor:
         if rng.random() < 0.5:
-            return _relit(to_tensor(add_clutter(self._crop(rng, patch), rng)), rng)
+            return _relit(to_tensor(self._cluttered(self._crop(rng, patch), rng)), rng)
         cuts = [self._crop(rng, patch) for _ in range(self.choices)]
         return _relit(to_tensor(max(cuts, key=rain_likeness)), rng)
+
+    def _cluttered(self, cut: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return add_clutter(cut, rng, str(rng.choice(self.kinds)))
 
     def _crop(self, rng: np.random.Generator, patch: int) -> np.ndarray:
         return crop(self.pictures[int(rng.integers(len(self.pictures)))], patch, rng)
@@ -161,6 +166,6 @@ class Batches(Dataset):
         return torch.stack(first), torch.stack(second)
 
 
-def loader(batches: Batches, start: int, stop: int, workers: int) -> DataLoader:
+def loader(batches: Dataset, start: int, stop: int, workers: int) -> DataLoader:
     """The batches of steps start .. stop-1 in order, made ahead by `workers` processes (0: made when asked for)."""
     return DataLoader(batches, batch_size=None, sampler=range(start, stop), num_workers=workers)

@@ -74,6 +74,29 @@ def l1_ssim(one: Objective, rainy: Tensor, clean: Tensor, stages: int | None, co
     return loss
 
 
+def video(one: Objective, rainy: Tensor, clean: Tensor, stages: int | None, context: Callable[[], Any]) -> Tensor:
+    """`l1_ssim` of single pictures [B, 3, H, W], and of clips [B, T, 3, H, W] that of every frame, carried from the
+    first to the last, the later ones heavier, and a tenth of the L1 between the changes from frame to frame."""
+    if not hasattr(one.model, "step"):
+        raise UnrainError("the objective 'video' needs a network with a state, such as wiper.")
+    if rainy.dim() == 4:
+        return l1_ssim(one, rainy, clean, stages, context)
+    frames = rainy.shape[1]
+    state = one.model.initial_state(rainy[:, 0])
+    losses, images = [], []
+    for number in range(frames):
+        with context():
+            image, state = one.model.step(rainy[:, number].contiguous(memory_format=torch.channels_last), state)
+        images.append(image.float())
+        losses.append((0.5 + number / (frames - 1)) * _frame_loss(one, images[-1], clean[:, number]))
+    changes = torch.stack(images, 1).diff(dim=1), clean.diff(dim=1)
+    return torch.stack(losses).mean() + 0.1 * F.l1_loss(*changes)
+
+
+def _frame_loss(one: Objective, image: Tensor, clean: Tensor) -> Tensor:
+    return F.l1_loss(image, clean) + 0.3 * one.ssim(image, clean) + one.recipe.log * log_error(image, clean)
+
+
 def log_error(image: Tensor, clean: Tensor) -> Tensor:
     """The mean over patches of log10(squared error), level from 40 dB on: a tenth of the negative PSNR.
 
@@ -143,6 +166,7 @@ def _compactness(query: Tensor, items: Tensor) -> Tensor:
 OBJECTIVES: dict[str, Callable[..., Tensor]] = {
     "ssim": ssim,
     "l1-ssim": l1_ssim,
+    "video": video,
     "stagewise": stagewise,
     "charbonnier-edge": charbonnier_edge,
     "charbonnier": charbonnier,

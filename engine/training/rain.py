@@ -8,14 +8,14 @@ network learns to take out rain and is never asked to denoise, dehaze or deblock
 windscreen).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from .camera import Camera, blend, expose, mist
-from .streaks import RainLayer, draw_streaks, fall, scatter_drops
+from .streaks import RainLayer, draw_streaks, fall, scatter_drops, terminal_speed
 
 # Mean light per pixel at severity 0 and 1: a drizzle (about 35 dB) and rain as dense as Rain100H's (about 13 dB).
 _LIGHT = (0.004, 0.25)
@@ -33,9 +33,61 @@ def sample_parameters(rng: np.random.Generator, severity: float | None = None) -
     """Draw a plausible rain. `severity` runs from 0 (drizzle) to 1 (downpour); left out, it is drawn as well."""
     if severity is None:
         severity = float(rng.beta(1.2, 1.9))
-    light = _LIGHT[0] * (_LIGHT[1] / _LIGHT[0]) ** severity * float(np.exp(0.15 * rng.standard_normal()))
+    return _physical(rng, severity)
+
+
+def sample_wide(rng: np.random.Generator) -> RainParameters:
+    """Draw from all that is out there: a third of it heavy (8 to 16 dB), a quarter dense bright long lines."""
+    heavy = rng.random() < 1 / 3
+    severity = float(rng.uniform(0.8, 1.1) if heavy else rng.beta(1.0, 1.2))
+    return _lines(rng, severity) if rng.random() < 0.25 else _physical(rng, severity)
+
+
+DISTRIBUTIONS: dict[str, Callable[[np.random.Generator], RainParameters]] = {
+    "physical": sample_parameters,
+    "wide": sample_wide,
+}
+
+
+def _mean_light(rng: np.random.Generator, severity: float) -> float:
+    return _LIGHT[0] * (_LIGHT[1] / _LIGHT[0]) ** severity * float(np.exp(0.15 * rng.standard_normal()))
+
+
+def _lines(rng: np.random.Generator, severity: float) -> RainParameters:
+    """Long bright lines in one to four directions, sharp and all alike, as in published synthetic sets."""
+    light = _mean_light(rng, severity)
+    count = 1 + int(rng.binomial(3, min(0.1 + 0.5 * severity, 1)))
+    wind = float(rng.normal(0, 18))
+    layers = []
+    for share in rng.dirichlet(np.full(count, 2.0)):
+        near, length = float(rng.uniform(2.0, 4.0)), float(np.exp(rng.uniform(np.log(6), np.log(60))))
+        drop_mm = float(rng.uniform(1.5, 5.0))
+        pixels_per_ms = float(terminal_speed(np.array(drop_mm))) * 800.0 / (1.15 * near) * 1e-3
+        layers.append(
+            RainLayer(
+                light=light * float(share),
+                drop_mm=drop_mm,
+                drop_spread=0.1,
+                angle=float(np.clip(wind + rng.normal(0, 25 * severity), -65, 65)),
+                angle_spread=float(rng.exponential(0.8)),
+                exposure_ms=length / pixels_per_ms,
+                near=near,
+                far=near * 1.3,
+                aperture=0.0,
+                lens=float(rng.uniform(0.2, 0.7)),
+                brightness=float(rng.uniform(0.4, 1.4)),
+                brightness_spread=float(rng.uniform(0.05, 0.4)),
+                oscillation=0.0,
+                gusts=float(rng.uniform(0, 0.3)),
+            )
+        )
+    return RainParameters(tuple(layers), _sample_camera(rng, severity))
+
+
+def _physical(rng: np.random.Generator, severity: float) -> RainParameters:
+    light = _mean_light(rng, severity)
     # Dense rain has more winds in it, as Rain100H has; a light shower has one.
-    count = 1 + int(rng.binomial(4, 0.05 + 0.6 * severity**1.5))
+    count = 1 + int(rng.binomial(4, min(0.05 + 0.6 * severity**1.5, 1)))
     shares = rng.dirichlet(np.full(count, 2.0))
     wind = float(rng.normal(0, 14))
     shared = {
@@ -124,7 +176,13 @@ def dry_and_rainy(
     camera = parameters.camera
     hazy = mist(scene, camera)
     streaks = rain_layer(parameters, *scene.shape[-2:], seed, seconds, scene.device)
-    return expose(hazy, camera, seed), expose(blend(hazy, streaks, camera), camera, seed)
+    grain = _grain(seed, seconds)
+    return expose(hazy, camera, grain), expose(blend(hazy, streaks, camera), camera, grain)
+
+
+def _grain(seed: int, seconds: float) -> int:
+    """The seed of a frame's noise: rain is coherent over time, noise is not."""
+    return seed + round(seconds * 1e6)
 
 
 def add_rain(image: torch.Tensor | np.ndarray, parameters: RainParameters, seed: int) -> torch.Tensor | np.ndarray:
@@ -156,8 +214,7 @@ def rain_on_video(
 def _rainy(scene: torch.Tensor, parameters: RainParameters, seed: int, seconds: float = 0.0) -> torch.Tensor:
     camera = parameters.camera
     streaks = rain_layer(parameters, *scene.shape[-2:], seed, seconds, scene.device)
-    grain = seed + round(seconds * 1e6)  # rain is coherent over time, noise is not
-    return expose(blend(mist(scene, camera), streaks, camera), camera, grain)
+    return expose(blend(mist(scene, camera), streaks, camera), camera, _grain(seed, seconds))
 
 
 def to_tensor(picture: np.ndarray) -> torch.Tensor:

@@ -13,13 +13,14 @@ from ..models import find
 class Schedule:
     """The learning rate over the run, as a factor of the recipe's `rate`."""
 
-    kind: str = "trapezoid"  # "milestones", "decay", "cosine" or "trapezoid"
+    kind: str = "trapezoid"  # "milestones", "decay", "cosine", "trapezoid" or "clock"
     milestones: tuple[int, ...] = ()  # steps at which the rate is multiplied by `factor`
     factor: float = 0.2
     every: int = 20_000  # "decay": one `factor` per so many steps, in jumps or smoothly
     smooth: bool = False
     floor: float = 0.0  # smallest rate, absolute; added when smooth
-    warmup: int = 200  # "trapezoid": linear rise, level, and a linear fall over the last `fall` of the run
+    warmup: int = 200  # "trapezoid": linear rise, level, and a linear fall over the last `fall` of the run; "clock":
+    # the same, where the run is over when its minutes are: for a machine that is shared, at the cost of repeatability
     fall: float = 0.3
 
 
@@ -38,13 +39,19 @@ class Recipe:
     perceptual: float = 0.0  # weight of the VGG19 term, used when --vgg names its weights
     clip: float = 0.0  # largest gradient norm, 0 for none
     ema: float = 0.0  # decay of the averaged weights, 0 for none
+    optimiser: str = "adam"  # or "muon"
+    frames: int = 0  # every second step is one of clips of so many frames; 0: single pictures only
+    pool: int = 0  # with clips: how many of them are kept to be used again
 
     def stages_at(self, step: int) -> int | None:
         return next((count for start, count in reversed(self.stages) if step >= start), None)
 
 
-def rate_at(recipe: Recipe, step: int) -> float:
-    """The learning rate of a step: a pure function, so that a resumed run needs no scheduler state."""
+def rate_at(recipe: Recipe, step: int, spent: float = 0.0) -> float:
+    """The learning rate of a step: a pure function, so that a resumed run needs no scheduler state.
+
+    `spent` is the share of the run's minutes that is gone, for the schedule that goes by the clock.
+    """
     plan, steps = recipe.schedule, max(recipe.steps, 1)
     if plan.kind == "milestones":
         return recipe.rate * plan.factor ** sum(step >= milestone for milestone in plan.milestones)
@@ -57,7 +64,10 @@ def rate_at(recipe: Recipe, step: int) -> float:
 
         return recipe.rate * 0.5 * (1 + cos(pi * min(step / steps, 1)))
     rise = min((step + 1) / max(plan.warmup, 1), 1)
-    fall = min((steps - step) / max(plan.fall * steps, 1), 1)
+    left = 1 - step / steps
+    if plan.kind == "clock":
+        left = min(left, 1 - spent)
+    fall = min(left / max(plan.fall, 1 / steps), 1)
     return recipe.rate * max(min(rise, fall), 0)
 
 
@@ -92,15 +102,36 @@ SHORT = {
     "stagewise.Stagewise": Recipe(**{**_SHORT.__dict__, "rate": 2e-3, "deep": 0.1, "batch": 6}),
     "mspfn": Recipe(**{**_SHORT.__dict__, "rate": 5e-4}),
     "mlmcn": Recipe(**{**_SHORT.__dict__, "rate": 5e-4}),
+    "wiper": Recipe(**{**_SHORT.__dict__, "rate": 6e-4, "batch": 8, "patch": 96}),
     "timelapse": Recipe(**{**_SHORT.__dict__, "objective": "timelapse", "cross": 5.0, "batch": 3, "patch": 96}),
 }
-RECIPES = {"paper": PAPER, "short": SHORT}
+# For networks with a state: clips beside single pictures, the state carried through them.
+VIDEO = {
+    "wiper": Recipe(
+        "video",
+        400_000,
+        4,
+        96,
+        7e-4,
+        Schedule("clock", fall=0.5),
+        log=0.01,
+        clip=1.0,
+        ema=0.999,
+        optimiser="muon",
+        frames=4,
+        pool=1000,
+    ),
+}
+RECIPES = {"paper": PAPER, "short": SHORT, "video": VIDEO}
 
 
 def recipe_for(model: str, kind: str = "short") -> Recipe:
     """The recipe of that kind for a network of the catalog."""
     if kind not in RECIPES:
-        raise UnrainError(f"no recipe is called {kind!r}; there are {' and '.join(RECIPES)}.")
+        raise UnrainError(f"no recipe is called {kind!r}; there are {', '.join(RECIPES)}.")
     entry = find(model)
-    table = RECIPES[kind]
-    return table.get(f"{entry.file}.{entry.cls}") or table[entry.file]
+    there = {name: table.get(f"{entry.file}.{entry.cls}") or table.get(entry.file) for name, table in RECIPES.items()}
+    if there[kind] is None:
+        known = " and ".join(name for name, recipe in there.items() if recipe)
+        raise UnrainError(f"{model} has no recipe {kind!r}; it has {known}.")
+    return there[kind]

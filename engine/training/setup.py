@@ -13,6 +13,7 @@ from ..evaluation.pairs import CLEAN_FOLDERS, RAINY_FOLDERS, find_pairs
 from ..images import FORMATS
 from ..models import find
 from .cache import pack, pack_pairs
+from .clips import clips_of
 from .data import CleanSource, PairSource, Source, StaticSource, TimeLapseSource
 from .progress import HeldOut, drawn_held_out, generated_held_out
 from .recipes import Recipe, recipe_for
@@ -60,6 +61,8 @@ def open_data(data: Path, kind: str, recipe: Recipe, cache: Path, hold_out: int)
     if kind == "clean":
         train, held = split(pictures_in(data), hold_out)
         scenes = CleanSource(pack(train, cache))
+        if recipe.frames:
+            return clips_of(scenes, recipe.frames), generated_held_out(pack(held, cache))
         return (StaticSource(scenes) if views else scenes), generated_held_out(pack(held, cache))
     if kind == "timelapse":
         folders = _scene_folders(data)

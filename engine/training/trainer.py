@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from ..errors import UnrainError
 from ..models import build
 from ..models.checkpoint import load_file, save
-from .data import Batches, Source, loader
+from .data import Source, loader
 from .distributed import Group
+from .muon import optimiser_of
 from .objectives import Objective
+from .pool import batches_of
 from .progress import HeldOut, Log
 from .recipes import Recipe, rate_at
 
@@ -53,14 +55,14 @@ class Trainer:
             begin_from(self.model, run.init, run.model)
         self.average = average_of(self.model) if run.recipe.ema else None
         self.objective = self.group.wrap(Objective(self.model, run.recipe, run.vgg).to(self.device))
-        self.optimiser = torch.optim.Adam(self.model.parameters(), run.recipe.rate)
+        self.optimiser = optimiser_of(self.model, run.recipe)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         self.step, self.best, self.spent = 0, float("-inf"), 0.0
 
     def train(self) -> dict[str, Any]:
         """Go on from `step` to the recipe's end or until the minutes are up; returns the last measurement."""
         run, started, before = self.run, time.monotonic(), self.spent
-        batches = Batches(run.source, run.recipe.patch, run.recipe.batch, run.seed, self.group.rank)
+        batches = batches_of(run.source, run.recipe, run.seed, self.group.rank)
         log = Log(run.out, self.step) if self.group.first else None
         row: dict[str, Any] = {}
         losses = torch.zeros((), device=self.device)
@@ -88,8 +90,8 @@ class Trainer:
         """One step; returns its loss."""
         recipe = self.run.recipe
         for group in self.optimiser.param_groups:
-            group["lr"] = rate_at(recipe, self.step)
-        first, second = (view.to(self.device, memory_format=torch.channels_last) for view in (first, second))
+            group["lr"] = self.rate()
+        first, second = (_placed(view, self.device) for view in (first, second))
         self.model.train()
         loss = self.objective(first, second, recipe.stages_at(self.step), self.precision)
         if not torch.isfinite(loss.detach()):
@@ -108,10 +110,13 @@ class Trainer:
             follow(self.average, self.model, recipe.ema, self.step)
         return loss.detach()
 
+    def rate(self) -> float:
+        return rate_at(self.run.recipe, self.step, self.spent / self.run.minutes if self.run.minutes else 0.0)
+
     def measure(self, loss: float) -> dict[str, Any]:
         found = self.run.held_out.measure(self.weights(), self.device, self.precision)
         rounded = {name: round(value, 3) for name, value in found.items()}
-        rate = rate_at(self.run.recipe, self.step - 1)
+        rate = self.rate()
         return {
             "step": self.step,
             "loss": f"{loss:.6g}",
@@ -171,6 +176,11 @@ class Trainer:
         if state["random_cuda"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["random_cuda"].cpu(), self.device)
         self.step, self.best, self.spent = state["step"], state["best"], state["minutes"]
+
+
+def _placed(view: Tensor, device: torch.device) -> Tensor:
+    """On the device; pictures channels-last (clips are made so frame by frame)."""
+    return view.to(device, memory_format=torch.channels_last) if view.dim() == 4 else view.to(device)
 
 
 def read_state(path: Path) -> dict[str, Any]:

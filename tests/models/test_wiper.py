@@ -98,8 +98,8 @@ def test_a_picture_is_the_first_frame_and_a_state_changes_the_second():
     assert all(not part.any() for part in empty)
     first, state = model.step(x, empty)
     assert torch.equal(model(x), first) and torch.equal(model(x, empty), first)
-    assert 0 <= state.picture.min() and state.picture.max() <= 1
-    assert 0 <= state.hidden.min() and state.hidden.max() <= 6
+    assert state.picture.min() >= 0 and state.picture.max() <= 1
+    assert state.hidden.min() >= 0 and state.hidden.max() <= 6
     assert not torch.equal(model(x, state), first)
 
 

@@ -15,7 +15,7 @@ import torch
 from unrain.engine.errors import UnrainError
 from unrain.engine.models import load, models
 from unrain.engine.training.objectives import log_error
-from unrain.engine.training.recipes import RECIPES, Recipe, Schedule, rate_at, recipe_for
+from unrain.engine.training.recipes import Recipe, Schedule, rate_at, recipe_for
 from unrain.engine.training.setup import prepare
 from unrain.engine.training.trainer import Trainer, choose_precision
 
@@ -158,11 +158,15 @@ def test_killed_at_any_moment_and_resumed(clean_folder, tmp_path):
     assert same_weights(load(tmp_path / "killed" / "last.safetensors"), load(tmp_path / "whole" / "last.safetensors"))
 
 
-def test_every_model_has_both_recipes():
+def test_every_model_has_its_recipes():
     for model in models():
-        for kind in RECIPES:
+        ours = model.startswith("wiper")
+        for kind in ("short", "video" if ours else "paper"):
             recipe = recipe_for(model, kind)
             assert (recipe.objective == "timelapse") == (model == "timelapse")
+            assert bool(recipe.frames) == (kind == "video")
+        with pytest.raises(UnrainError, match=f"{model} has no recipe .*; it has (short and video|paper and short)"):
+            recipe_for(model, "paper" if ours else "video")
     with pytest.raises(UnrainError, match="no recipe is called"):
         recipe_for("srn", "quick")
 
