@@ -1,5 +1,6 @@
 """`unrain eval`: a model's numbers on a data set of rainy and clean pictures."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -43,6 +44,9 @@ def command(
     video: Annotated[
         bool, typer.Option("--video", help="The pictures are frames of one clip: measure flicker too.")
     ] = False,
+    carry: Annotated[
+        bool, typer.Option("--carry/--no-carry", help="With --video: a network's own state goes from frame to frame.")
+    ] = True,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many pairs.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     threads: Annotated[
@@ -66,7 +70,7 @@ def command(
     for file in (csv, html):
         if file is not None:
             check_writable(file)
-    measure = evaluate_video if video else evaluate
+    measure = partial(evaluate_video, carry=carry) if video else evaluate
     with progress_bar() as bar:
         task = bar.add_task("evaluate", total=len(pairs))
         report = measure(

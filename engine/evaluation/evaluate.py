@@ -56,8 +56,14 @@ def evaluate_video(
     examples: int = 10,
     name: str | None = None,
     data: str | None = None,
+    carry: bool = True,
 ) -> Report:
-    """As `evaluate`, for the frames of one clip in their order; the report also holds the temporal flicker."""
+    """As `evaluate`, for the frames of one clip in their order; the report also holds the temporal flicker.
+
+    A network with a state of its own carries it from frame to frame, unless `carry` is off.
+    """
+    if carry and isinstance(model, nn.Module) and hasattr(model, "step"):
+        name, model = name or _name(model), Carrying(model)
     if len(frames) < 2:
         raise UnrainError("video evaluation needs at least two frames; use `evaluate` for single pictures")
     rainy_meter, output_meter = FlickerMeter(), FlickerMeter()
@@ -69,6 +75,21 @@ def evaluate_video(
     report = _measure(model, frames, metrics, quantise, progress, examples, name, data, observe)
     report.flicker = {"rainy": rainy_meter.result(), "output": output_meter.result()}
     return report
+
+
+class Carrying(nn.Module):
+    """A network with a state, as one from frame to frame; begins anew when the size changes."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.state: tuple[torch.Tensor, ...] | None = None
+
+    def forward(self, frame: torch.Tensor) -> torch.Tensor:
+        if self.state is None or self.state[0].shape != frame.shape:
+            self.state = self.network.initial_state(frame)
+        picture, self.state = self.network.step(frame, self.state)
+        return picture
 
 
 def derain_uint8(model: Derain | None, rainy: np.ndarray, quantise: Quantise = "truncate") -> np.ndarray:

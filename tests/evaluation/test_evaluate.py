@@ -140,6 +140,31 @@ def test_video_measures_flicker(pairs):
     assert "flicker" in steady.to_dict() and evaluate(None, pairs).to_dict()["flicker"] is None
 
 
+class Counting(nn.Module):
+    """Takes 6 levels more off each frame than off the one before, as its state tells it."""
+
+    def initial_state(self, x):
+        return (torch.zeros_like(x),)
+
+    def step(self, x, state):
+        taken = state[0] + 6 / 255
+        return x - taken, (taken,)
+
+    def forward(self, x):
+        return self.step(x, self.initial_state(x))[0]
+
+
+def test_video_carries_a_networks_own_state(pairs):
+    carried, anew = (evaluate_video(Counting(), pairs, quantise="round", carry=carry) for carry in (True, False))
+    assert carried.model == anew.model == "Counting"
+    assert all(math.isinf(row.output["psnr_rgb"]) for row in carried.rows)
+    assert carried.flicker["output"].change_error == 0 < anew.flicker["output"].change_error
+    assert [math.isinf(row.output["psnr_rgb"]) for row in anew.rows] == [True] + 5 * [False]
+    # Every run begins anew.
+    again = evaluate_video(Counting(), pairs[1:], quantise="round")
+    assert not math.isinf(again.rows[0].output["psnr_rgb"])
+
+
 def test_json(pairs, tmp_path):
     report = evaluate(darker, pairs, quantise="round")
     report.write_json(tmp_path / "out" / "report.json")
