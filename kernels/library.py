@@ -7,9 +7,10 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from .registry import Call, chosen, is_nhwc, resolve, use
+from .registry import BackendUnavailable, Call, chosen, is_nhwc, resolve, use
 
 LIMIT = 2**31  # elements of one tensor: the kernels count in 32 bits
 
@@ -45,6 +46,7 @@ def define(
         return list(filled) if many else filled
 
     def kernel(*args: Any) -> Any:
+        refuse_tangents(full, args)
         args = arrange(*args)
         out = allocate(*args)
         implementation = resolve(describe(*args))
@@ -58,11 +60,19 @@ def define(
             step(out, *args)
         return pack(out)
 
+    def transformed(*args: Any) -> Any:
+        """Inside grad, jvp, vmap and the like of torch.func: plain PyTorch, which has them all."""
+        reference = import_module(f"{__package__}.{name}.reference")
+        results = (reference.backward if backward else reference.forward)(*args)
+        return pack((results,) if isinstance(results, torch.Tensor) else results)
+
     def fake(*args: Any) -> Any:
+        refuse_tangents(full, args)
         return pack(allocate(*arrange(*args)))
 
     LIBRARY.define(full + schema)
     LIBRARY.impl(full, kernel, "CompositeExplicitAutograd")
+    LIBRARY.impl(full, transformed, "FuncTorchDynamicLayerFrontMode")
     torch.library.register_fake(f"unrain::{full}", fake, lib=LIBRARY)
     if backward:
         _differentiate_again(name)
@@ -138,11 +148,25 @@ def takes_plain_path(call: Call) -> bool:
     """Whether the plain PyTorch formula should run as it is, outside the op.
 
     In eager mode the reference stays ordinary PyTorch: differentiable any number of times, and open to every transform.
-    A traced function always records the op, whose backend is then chosen when it runs.
+    Forward-mode derivatives and the transforms of torch.func, which the op does not have, always get it. Otherwise a
+    traced function records the op, whose backend is then chosen when it runs.
     """
     if torch.compiler.is_dynamo_compiling():
-        return False
+        return forward_ad._current_level >= 0
+    if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
+        if chosen() not in ("auto", "reference"):
+            raise BackendUnavailable(call.op, chosen(), "it has no forward-mode derivative and no torch.func transform")
+        return True
     return resolve(call).__name__.endswith(".reference")
+
+
+def refuse_tangents(name: str, args: Any) -> None:
+    """PyTorch takes the tangent of an op that has none for zero, without a word."""
+    if forward_ad._current_level < 0:
+        return
+    for each in tree_leaves(args):
+        if isinstance(each, torch.Tensor) and forward_ad.unpack_dual(each, level=0).tangent is not None:
+            raise NotImplementedError(f"unrain::{name} has no forward-mode derivative; unrain.kernels.{name} has")
 
 
 def autocast_to(dtype: torch.dtype | None, *tensors: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
