@@ -22,9 +22,10 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # for the tables of cases
 sys.path.insert(0, str(HERE.parent / "tests" / "kernels"))  # for the table the tests are made from
 
+import terminal  # noqa: E402
 from book import Book  # noqa: E402
 
-from unrain.engine.benchmark import bystanders, conditions, limits  # noqa: E402
+from unrain.engine.benchmark import bystanders, conditions  # noqa: E402
 
 THREADS = 2
 
@@ -44,19 +45,6 @@ def pytest_configure(config):
     config.book = Book()
 
 
-@pytest.fixture(scope="session")
-def machine_limits():
-    """What this machine can do at most, by device, measured when first asked for."""
-    known = {}
-
-    def of(device="cpu"):
-        if device not in known:
-            known[device] = limits.measured(device)
-        return known[device]
-
-    return of
-
-
 class ReplayClock:
     """pytest-benchmark's clock while it is handed rounds that were measured before."""
 
@@ -67,7 +55,7 @@ class ReplayClock:
 
 
 @pytest.fixture
-def compete(request, benchmark, machine_limits):
+def compete(request, benchmark):
     """compete(suite, case, contender, run_race): its rounds in the race of its case, or the reason why none.
 
     `run_race(names)` gives {contender: Outcome} of all contenders of the case that this session has asked for.
@@ -77,10 +65,10 @@ def compete(request, benchmark, machine_limits):
     def enter(suite, case, contender, run_race, device="cpu", **about):
         if (suite, case) not in book.outcomes:
             names = [item.callspec.params["contender"] for item in request.session.items if _same(item, request, case)]
+            book.look(device)
             book.outcomes[suite, case] = run_race(names)
         outcome = book.outcomes[suite, case][contender]
-        bound = machine_limits(device)
-        book.add(suite, case, contender, outcome, bound, device, **about)
+        book.add(suite, case, contender, outcome, device, **about)
         benchmark.group = case
         benchmark.extra_info["contender"] = contender
         if outcome.absent:
@@ -114,7 +102,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_terminal_summary(terminalreporter, config):
     tables = defaultdict(list)
-    for rows in config.book.rows.values():
+    for rows in config.book.rows().values():
         for row in rows:
             tables[row["case"]].append(row)
     if not tables:
@@ -122,23 +110,11 @@ def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.section("medians of one run; times: how many times the time of unrain's")
     for case, rows in tables.items():
         terminalreporter.write_line(case)
-        for row in rows:
-            terminalreporter.write_line("    " + line(row, rows))
+        for text in terminal.lines(rows):
+            terminalreporter.write_line("    " + text)
     company = bystanders.warning(bystanders.cores_taken(), os.cpu_count() or 1)
     if company:
         terminalreporter.write_line(company, yellow=True)
-
-
-def line(row, rows):
-    """One contender's line: never a time for a result that is wrong."""
-    name = f"{row['contender']:42}"
-    if row["median_ms"] is None:
-        return f"{name} {row['reason']}"
-    ours = next((each["median_ms"] for each in rows if each["ours"] and each["median_ms"]), None)
-    times = row["median_ms"] / ours if ours else float("nan")
-    bound = "" if row["limit_share"] is None else f"  {100 * row['limit_share']:3.0f}% of the limit by {row['bound']}"
-    aim = "" if row["goal"] is None else f"  goal {row['goal']:.2f}: {'reached' if times >= row['goal'] else 'missed'}"
-    return f"{name} {row['median_ms']:9.3f} ms  {times:6.2f} x{bound}{aim}"
 
 
 def pytest_sessionfinish(session):

@@ -17,7 +17,7 @@ from typing import Any
 
 from unrain.engine.benchmark import bystanders
 from unrain.engine.benchmark.chart import Chart, Series, svg
-from unrain.engine.benchmark.results import read
+from unrain.engine.benchmark.results import PAST, percent, read
 from unrain.engine.benchmark.roofline import roofline
 
 HERE = Path(__file__).resolve().parent
@@ -80,7 +80,7 @@ def suites_of(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-OPENING = """# Performance
+OPENING = f"""# Performance
 
 Made by `make performance` from the results in `benchmarks/results`; change those, not this page. How to get results of
 your own machine: `make bench`, or for one network `unrain bench srn`.
@@ -89,8 +89,9 @@ your own machine: `make bench`, or for one network `unrain bench srn`.
 * The contenders of a case run in one process and take turns, a run each a round; a figure is the median of its rounds.
   All have the same allocator (large blocks are kept), flushed denormals and the same number of threads.
 * *of limit*: the time this machine would need at the very least, by the bytes that must move and the operations that
-  must be done, as counted from the shapes, at the copy bandwidth and the matrix rate measured in the same run. A way
-  that leaves operations out (Winograd's convolution, a first stage that starts from nothing) can pass 100%.
+  must be done, as counted from the shapes, at the best copy bandwidth and matrix rate seen in the same run. *{PAST}*:
+  it does less than was counted (data that stays in the caches, a first stage that starts from nothing, Winograd's form
+  in results that do not count it).
 * *times*: how many times ours is faster than this row. Below 1, ours lost.
 """
 
@@ -362,12 +363,6 @@ def headline_rows(machine: str, one: dict[str, Any]) -> list[str]:
 
 def bold(row: Row, text: str) -> str:
     return f"**{text}**" if row["ours"] else text
-
-
-def percent(share: float | None) -> str:
-    if share is None:
-        return ""
-    return f"{100 * share:.0f}%" if share >= 0.005 else "under 1%"
 
 
 def number(value: float | None, digits: int) -> str:

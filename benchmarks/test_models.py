@@ -7,13 +7,14 @@ names networks to run with all their rows, `--sizes` the sizes, 720p and 1080p t
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import torch
 from case import Outcome
 
 from unrain import build, load
-from unrain.engine.benchmark import backends, limits
+from unrain.engine.benchmark import backends
 from unrain.engine.models import CATALOG, WEIGHTS
 from unrain.engine.runtime import fidelity
 from unrain.engine.runtime.candidates import candidates
@@ -87,26 +88,16 @@ def enter(name, contender, compete, request, device="cpu"):
         picture = fidelity.sample(height, width).to(device)
         found = backends.rows(model, picture, None, lambda backend, precision: f"{backend} {precision}" in names)
         backends.time_rows(found, picture, rounds)
-        return {row.key: outcome(row) for row in found}
+        count = backends.counted(model, picture)
+        return {row.key: outcome(row, count(row)) for row in found}
 
-    precision = contender.split()[1]
-    precision = {"auto": "bf16"}.get(precision, precision)
-    compete(
-        "models",
-        name,
-        contender,
-        run_race,
-        device,
-        precision=precision,
-        operations=limits.operations(model, height, width),
-        traffic=limits.traffic(model, height, width, precision),
-    )
+    compete("models", name, contender, run_race, device)
 
 
-def outcome(row: backends.Row) -> Outcome:
+def outcome(row: backends.Row, counts: dict[str, Any]) -> Outcome:
     reason = row.reason or ""
     wrong = reason.removeprefix("wrong: ") if reason.startswith("wrong") else None
-    return Outcome(row.samples, wrong, None if wrong else row.reason, backends.extra(row))
+    return Outcome(row.samples, wrong, None if wrong else row.reason, {**counts, **backends.extra(row)})
 
 
 def test_models(name, contender, compete, request):

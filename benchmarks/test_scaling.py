@@ -13,7 +13,7 @@ import torch
 from case import Outcome
 
 from unrain import Engine, build, load
-from unrain.engine.benchmark import limits
+from unrain.engine.benchmark import backends
 from unrain.engine.benchmark.timing import interleaved
 from unrain.engine.runtime import fidelity
 
@@ -59,6 +59,9 @@ def test_scaling(name, contender, compete, request):
 
     model = build("srn")
     model.stages = stages
+    counts = backends.counted(model, torch.empty(1, 3, side, side))(backends.Row(*contender.split()))
+    if threads not in (None, torch.get_num_threads()):  # the limit is that of all threads
+        counts |= {"operations": 0, "traffic": 0}
     compete(
         "scaling",
         name,
@@ -67,8 +70,7 @@ def test_scaling(name, contender, compete, request):
         axis=axis,
         x=int(x),
         pixels=side * side,
-        precision=contender.split()[1],
-        operations=limits.operations(model, side, side) if threads in (None, torch.get_num_threads()) else 0,
+        **counts,
     )
 
 

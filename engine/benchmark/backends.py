@@ -104,27 +104,42 @@ def report(
     found: list[Row], model: nn.Module, picture: Tensor, limits: bounds.Limits, case: str
 ) -> list[dict[str, Any]]:
     """The rows as plain JSON types."""
-    height, width = picture.shape[-2:]
-    count = bounds.operations(model, height, width)
+    count = counted(model, picture)
     reference = spread(found[0].samples).median if found[0].samples else None
     answer = []
     for row in found:
-        precision = row.runs.split()[-1] if row.runs else row.precision
         one = results.row(
             case,
             row.key,
             row.samples,
             limits,
             ours=row.backend in OURS,
-            operations=count,
-            traffic=bounds.traffic(model, height, width, precision),
-            precision=precision,
             reason=row.reason,
+            **count(row),
             **extra(row),
         )
         one["times_eager"] = round(reference / one["median_ms"], 3) if reference and one["median_ms"] else None
         answer.append(one)
     return answer
+
+
+def counted(model: nn.Module, picture: Tensor) -> Callable[[Row], dict[str, Any]]:
+    """Of a row: the precision it runs in, and the operations and bytes that this takes at the least."""
+    height, width = picture.shape[-2:]
+    count = bounds.operations(model, height, width)
+    saved = bounds.winograd_saves(model, height, width) if picture.device.type == "cpu" else 0
+
+    def of(row: Row) -> dict[str, Any]:
+        backend, precision = (row.runs or f"{row.backend} {row.precision}").split()
+        winograd = backend == "fused" and saved > 0
+        return {
+            "precision": precision,
+            "operations": count - saved if winograd else count,
+            "algorithm": "winograd" if winograd else None,
+            "traffic": bounds.traffic(model, height, width, precision),
+        }
+
+    return of
 
 
 def extra(row: Row) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from .limits import Limits
 from .timing import spread
 
 FORMAT = 1
+PAST = "past it"  # less moves or is done than was counted: it stays in the caches, or a stage has nothing to start from
 
 
 def row(
@@ -46,6 +47,15 @@ def row(
         "bound": limits.bound(operations, traffic, precision) if least else None,
         **extra,
     }
+
+
+def percent(share: float | None) -> str:
+    """A share of the limit in words: nothing does more than all that can be done, so such a figure is none."""
+    if share is None:
+        return ""
+    if share > 1:
+        return PAST
+    return f"{100 * share:.0f}%" if share >= 0.005 else "under 1%"
 
 
 def times(samples: list[float]) -> dict[str, Any]:

@@ -117,7 +117,13 @@ def measure(
         bar.update(making, visible=False)
         machine_limits = limits.measured(chosen)
         timing = bar.add_task("rounds", total=rounds)
-        table.time_rows(found, picture, rounds, lambda: bar.advance(timing))
+
+        def between_rounds() -> None:
+            nonlocal machine_limits
+            machine_limits = machine_limits.or_better(limits.glimpse(chosen))
+            bar.advance(timing)
+
+        table.time_rows(found, picture, rounds, between_rounds)
     rows = table.report(found, model, picture, machine_limits, f"{name} {height}x{width}")
     return results.document(
         f"bench-{name}-{height}x{width}",
@@ -199,6 +205,8 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _show(answer: dict[str, Any]) -> None:
+    from ..benchmark.results import percent
+
     facts, limits = answer["facts"], answer["limits"]
     rates = ", ".join(f"{rate / 1e9:.0f} G{name}" for name, rate in limits["operations_per_second"].items())
     stages = f", {answer['stages']} stages" if answer["stages"] else ""
@@ -212,7 +220,7 @@ def _show(answer: dict[str, Any]) -> None:
             "" if row["median_ms"] is None else f"{row['low_ms']:.1f} - {row['high_ms']:.1f}",
             "" if row["times_eager"] is None else f"{row['times_eager']:.2f}",
             _decibels(row),
-            "" if row["limit_share"] is None else f"{100 * row['limit_share']:.0f}%",
+            percent(row["limit_share"]),
             "" if row["ready_s"] is None else f"{row['ready_s']:.1f}",
             row["reason"] or "; ".join(row["notes"]),
         ]

@@ -86,9 +86,10 @@ def test_the_comparison_names_the_difference(result, words):
 
 def test_a_wrong_row_is_written_without_a_time(tmp_path):
     book = Book()
+    book.limits["cpu"] = LIMITS
     found = race(case(off_by_one), [OURS, "eager"])
     for name, outcome in found.items():
-        book.add("kernels", "gates", name, outcome, LIMITS, "cpu")
+        book.add("kernels", "gates", name, outcome, "cpu")
     (path,) = book.write(tmp_path)
     ours, eager = json.loads(path.read_text())["rows"]
     assert ours["reason"].startswith("wrong") and ours["median_ms"] is None and ours["limit_share"] is None

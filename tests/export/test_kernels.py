@@ -138,7 +138,9 @@ int main(void) {
     static float weight[4 * C * K * 9], step[9 * K * 4 * C], io[9 * X * 2 * C], g[9 * X * C];
     if (fread(weight, sizeof weight, 1, stdin) != 1) return 1;
     unrain_pack_conv_lstm(weight, sizeof(float), C, K, step, io, g);
-    return !(fwrite(step, sizeof step, 1, stdout) && fwrite(io, sizeof io, 1, stdout) && fwrite(g, sizeof g, 1, stdout));
+    fwrite(step, sizeof step, 1, stdout);
+    fwrite(io, sizeof io, 1, stdout);
+    return fwrite(g, sizeof g, 1, stdout) != 1;
 }
 """
 # What the driver's cuda.h would declare, for a header without kernels.
