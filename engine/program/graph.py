@@ -72,33 +72,48 @@ class Run:
     marks: tuple[Mark, ...]
 
 
+class Uses:
+    """How often each node of a list that is being rewritten is read; a mark reads too."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Node, int] = {}
+        self._before: dict[Node, Node] = {}
+
+    def __call__(self, node: Node) -> int:
+        return self._counts.get(node, 1)
+
+    def before(self, node: Node) -> Node:
+        """The node of the list as it was in whose place this one stands."""
+        return self._before.get(node, node)
+
+    def stands(self, node: Node, for_node: Node, count: int) -> None:
+        self._counts[node] = self._counts.get(node, 0) + count
+        self._before[node] = for_node
+
+
 Rule = Callable[[Run], Run]
-Change = Callable[[Node, Callable[[Node], int]], "Node | None"]
+Change = Callable[[Node, Uses], "Node | None"]
 
 
 def rewritten(run: Run, change: Change) -> Run:
     """Each node in turn, its inputs already rewritten, given to `change(node, uses)`: what it returns stands in the
     node's place, with whatever new nodes that needs; None leaves the node. Nodes that nobody reads afterwards go."""
-    counts = _uses(run)
-    made: dict[Node, Node] = {}
-    now: dict[Node, int] = {}  # uses of what stands in the list now
+    counts, uses = _counts(run), Uses()
+    made: dict[Node, Node] = {each: each for each in (run.picture, *run.ports)}
+    for each in made:
+        uses.stands(each, each, counts[each])
     for node in run.nodes:
-        inputs = tuple(made.get(each, each) for each in node.inputs)
+        inputs = tuple(made[each] for each in node.inputs)
         same = node if inputs == node.inputs else replace(node, inputs=inputs)
-        now[same] = counts[node]
-        new = change(same, lambda each: now.get(each, 1)) or same
-        made[node] = new
-        if new is not same:
-            now[new] = now.get(new, 0) + counts[node]
-    marks = tuple(
-        Mark(made.get(mark.picture, mark.picture), tuple(made.get(each, each) for each in mark.states))
-        for mark in run.marks
-    )
-    order = [made[node] for node in run.nodes]
-    return Run(run.picture, run.ports, listed(order, marks), marks)
+        uses.stands(same, node, counts[node])
+        made[node] = change(same, uses) or same
+        if made[node] is not same:
+            uses.stands(made[node], node, counts[node])
+    marks = tuple(Mark(made[mark.picture], tuple(made[each] for each in mark.states)) for mark in run.marks)
+    return Run(run.picture, run.ports, listed([made[node] for node in run.nodes], marks), marks)
 
 
-def _uses(run: Run) -> dict[Node, int]:
+def _counts(run: Run) -> dict[Node, int]:
     counts = dict.fromkeys((run.picture, *run.ports, *run.nodes), 0)
     for node in run.nodes:
         for each in node.inputs:

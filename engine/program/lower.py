@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import file
-from .graph import VECTOR, Node, Refused, Run, ancestors
+from .graph import VECTOR, Node, Refused, Run, Uses, ancestors, rewritten
 from .operations import ACTS
 from .rules.shared import Contents
 
@@ -187,12 +187,10 @@ def with_copies(run: Run) -> Run:
     for node in run.nodes:
         for each in node.inputs:
             readers.setdefault(each, []).append(node)
-    from .graph import rewritten
-
     stored = {node: storage(node, run, readers) for node in (*run.ports, *run.nodes)}
     copies: dict[Node, Node] = {}
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         stored.setdefault(node, 0)
         if node.op not in CONVOLUTIONS:
             return None

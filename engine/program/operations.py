@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -55,8 +56,14 @@ class Translator:
             elif each.op == "call_function":
                 known[each] = self._result(each, known)
             elif each.op == "output":
-                return [self._as_node(known[result]) for result in each.args[0]]
+                return [self._result_map(known[result]) for result in each.args[0]]
         raise AssertionError("a recording ends with its output")
+
+    def _result_map(self, value: Value) -> Node:
+        try:
+            return self._as_node(value)
+        except Unknown as reason:
+            raise Refused(f"the network's result is no picture: {reason}") from None
 
     def _constants(self, program: Any) -> dict[fx.Node, Value]:
         signature = program.graph_signature
@@ -69,7 +76,7 @@ class Translator:
         args = fx.node.map_arg(each.args, lambda given: known[given])
         kwargs = fx.node.map_arg(each.kwargs, lambda given: known[given])
         if each.target is operator.getitem:
-            return args[0][args[1]]
+            return args[0] if isinstance(args[0], Node) else args[0][args[1]]  # a node where it is raw
         flat = [one for arg in (*args, *kwargs.values()) for one in (arg if isinstance(arg, list | tuple) else [arg])]
         if not any(isinstance(one, Node | Laid) for one in flat):
             return each.target(*args, **kwargs)
@@ -88,14 +95,20 @@ class Translator:
 
     def _meaning(self, name: str, args: tuple, kwargs: dict) -> Value:
         try:
-            if name not in _TABLE:
-                raise Unknown
-            return _TABLE[name](self, *args, **kwargs)
-        except (Unknown, TypeError) as reason:
-            given = tuple(one for arg in args for one in (arg if isinstance(arg, list | tuple) else [arg]))
-            nodes = tuple(one for one in given if isinstance(one, Node))
-            attributes = {"name": self._name, "args": args, "kwargs": kwargs, "reason": str(reason), "of": self._shape}
-            return self.add("raw", nodes, 0, RAW, attributes)
+            meaning = _TABLE[name]
+            signature(meaning).bind(self, *args, **kwargs)
+        except (KeyError, TypeError):
+            return self._raw(args, kwargs, "")
+        try:
+            return meaning(self, *args, **kwargs)
+        except Unknown as reason:
+            return self._raw(args, kwargs, str(reason))
+
+    def _raw(self, args: tuple, kwargs: dict, reason: str) -> Node:
+        """An operation that the program has no word for; `reason` is said with the refusal."""
+        flat = [one for arg in (*args, *kwargs.values()) for one in (arg if isinstance(arg, list | tuple) else [arg])]
+        nodes = tuple(one for one in flat if isinstance(one, Node))
+        return self.add("raw", nodes, 0, RAW, {"name": self._name, "reason": reason})
 
     def _overwrite(self, known: dict[fx.Node, Value], old: Value, new: Value) -> None:
         if not isinstance(old, Node) or old.op in ("input", "slice"):
@@ -169,10 +182,14 @@ def _path(each: fx.Node) -> str:
 
 
 def _mapped(*values: Value) -> None:
-    """Only values that the program has a word for."""
+    """Only maps and vectors."""
     for value in values:
-        if isinstance(value, Node) and value.down == RAW:
+        if not isinstance(value, Node) or value.down == RAW:
             raise Unknown("of what is no map")
+
+
+def _mapped_or_constant(*values: Value) -> None:
+    _mapped(*(each for each in values if not isinstance(each, Tensor | int | float)))
 
 
 def _pair(value: Any, what: str) -> int:
@@ -309,7 +326,7 @@ def _rsub(at: Translator, x: Value, y: Value, alpha: float = 1) -> Node:
 def _sum(at: Translator, op: str, x: Value, y: Value, sign: float) -> Node:
     """x + sign * y."""
     x, y = at.maps(x, y)
-    _mapped(x, y)
+    _mapped_or_constant(x, y)
     if isinstance(x, Node) and isinstance(y, Node):
         if abs(sign) != 1:
             y, sign = affine(at, y, scale=_each(y, abs(sign))), sign / abs(sign)
@@ -332,7 +349,7 @@ def _two(at: Translator, op: str, x: Node, y: Node) -> Node:
 @_means("mul", "multiply")
 def _mul(at: Translator, x: Value, y: Value) -> Node:
     x, y = at.maps(x, y)
-    _mapped(x, y)
+    _mapped_or_constant(x, y)
     if isinstance(x, Node) and isinstance(y, Node):
         return _two(at, "mul", x, y)
     x, y = (x, y) if isinstance(x, Node) else (y, x)
@@ -341,7 +358,7 @@ def _mul(at: Translator, x: Value, y: Value) -> Node:
 
 @_means("div", "true_divide")
 def _div(at: Translator, x: Value, y: Value) -> Node:
-    _mapped(x, y)
+    _mapped_or_constant(x, y)
     if isinstance(y, Node):
         if not isinstance(x, Node):
             raise Unknown("of a number by a map")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from ..graph import Node, Run, rewritten
+from ..graph import Node, Run, Uses, rewritten
 
 
 def is_identity(node: Node) -> bool:
@@ -25,7 +23,7 @@ def _parts(node: Node) -> tuple[Tensor, Tensor, Tensor]:
 def merged(run: Run) -> Run:
     """act(affine(affine(x))) is one; what changes nothing goes."""
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if node.op != "affine":
             return None
         if is_identity(node):
@@ -56,7 +54,7 @@ def _needed(constants: dict[str, Tensor]) -> dict[str, Tensor | None]:
     }
 
 
-def _is_linear(node: Node, uses: Callable[[Node], int]) -> bool:
+def _is_linear(node: Node, uses: Uses) -> bool:
     """A bare convolution, or a sum of them, that nobody else reads."""
     if uses(node) > 1 or node["act1"] != "none":
         return False
@@ -68,7 +66,7 @@ def _is_linear(node: Node, uses: Callable[[Node], int]) -> bool:
 def over_sums(run: Run) -> Run:
     """What is done to a sum of bare convolutions is done to each of them, and so goes into their weights."""
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         source = node.inputs[0] if node.inputs else node
         if node.op != "affine" or source.op not in ("add", "sub") or not _is_linear(source, uses):
             return None
@@ -97,7 +95,7 @@ def into_convolution_after(run: Run) -> Run:
     An offset does too where there is no padding: a convolution pads with zeros, not with the offset.
     """
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         count = node["maps"] or 1
         if node.op != "conv" or node["groups"] != 1 or node["form"]:
             return None
@@ -125,7 +123,7 @@ def into_convolution_after(run: Run) -> Run:
 def into_convolution_before(run: Run) -> Run:
     """Batch normalisation and other scales, offsets and orders go into the weights of the convolution before."""
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if node.op != "affine" or not {"scale", "offset", "order"} & set(node.constants):
             return None
         conv = node.inputs[0]

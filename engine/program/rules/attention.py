@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ..graph import Node, Run, rewritten
+from ..graph import Node, Run, Uses, rewritten
 
 
 def channel_norms(run: Run) -> Run:
     """x / max(|x|, eps), and (x - mean) / sqrt(variance + eps), over the channels of each pixel."""
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if node.op != "div" or node.inputs[1].op != "expand":
             return None
         x, below = node.inputs[0], node.inputs[1].inputs[0]
@@ -41,7 +41,7 @@ def _layer_norm(node: Node, difference: Node, below: Node) -> Node | None:
 def memory_reads(run: Run) -> Run:
     """Cosine scores with the items, softmax over them, their weighted sum."""
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if not _pointwise(node) or node.inputs[0].op != "softmax" or not _pointwise(node.inputs[0].inputs[0]):
             return None
         scores = node.inputs[0].inputs[0]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 
-from ..graph import Node, Run, listed, rewritten
-from .zeros import is_zero
+from ..graph import Node, Run, Uses, listed, rewritten
 
 
 def is_act(node: Node, act: str) -> bool:
@@ -99,7 +98,7 @@ def second(cell: Node) -> Node:
 def convolutional_lstms(run: Run) -> Run:
     """Gates that are convolutions of the same maps, read by nobody else, and the cell after them are one operation."""
 
-    def change(node: Node, uses: Callable[[Node], int]) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if node.op != "lstm":
             return None
         gates = [*node.inputs[:4]] if len(node.inputs) == 5 else [*node.inputs]
@@ -129,7 +128,7 @@ def convolutional_lstms(run: Run) -> Run:
 def interpolations(run: Run) -> Run:
     """(1 - u) * a + u * b is an interpolation: the end of a GRU."""
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if node.op != "add" or node["act1"] != "none":
             return None
         for kept, new in _orders(node):
@@ -139,8 +138,6 @@ def interpolations(run: Run) -> Run:
                 for u, b in _orders(new):
                     if _is_rest(rest, u) and a.shape == b.shape == u.shape:
                         return Node("lerp", (a, b, u), *node.shape, {}, {}, node.where, (*kept.made_of, *node.made_of))
-        if any(is_zero(each) for each in node.inputs):
-            return None
         return None
 
     return rewritten(run, change)

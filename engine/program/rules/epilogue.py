@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from ..graph import Node, Run, rewritten
+from ..graph import Node, Run, Uses, rewritten
 
 
 def _is_act(node: Node) -> bool:
@@ -14,7 +12,7 @@ def _is_act(node: Node) -> bool:
 def activations(run: Run) -> Run:
     """A convolution, a sum, a product or a dense layer with the activation after it is one."""
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if not _is_act(node):
             return None
         source = node.inputs[0]
@@ -35,7 +33,7 @@ def activations(run: Run) -> Run:
 def shuffles(run: Run) -> Run:
     """A pixel shuffle by 2 is done in the store of the convolution before it."""
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if node.op != "shuffle" or node["r"] != 2:
             return None
         conv = node.inputs[0]
@@ -56,10 +54,10 @@ def shuffles(run: Run) -> Run:
 def differences(run: Run) -> Run:
     """a - conv(x) is a + conv(x) with the weights negated; a - (b + c) is (a - b) - c, where those are convolutions."""
 
-    def bare(node: Node, uses: Callable[[Node], int]) -> bool:
+    def bare(node: Node, uses: Uses) -> bool:
         return node.op == "conv" and node["act1"] == "none" and not node["adds"] and uses(node) == 1
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if node.op != "sub" or node["act1"] != "none":
             return None
         first, taken = node.inputs
@@ -81,7 +79,7 @@ def sums(run: Run) -> Run:
     a + (b + conv) is (a + b) + conv, so that a chain of sums finds its convolutions.
     """
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if node.op != "add" or node.inputs[1].down != node.down:
             return None
         for conv, other in ((node.inputs[1], node.inputs[0]), node.inputs):

@@ -4,47 +4,51 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from ..graph import Node, Run, rewritten
+import torch
+
+from ..graph import Node, Run, Uses, rewritten
 from .shared import Contents
+
+GEOMETRY = ("kernel", "stride", "dilation", "maps")
 
 
 def unchanging_sources(run: Run) -> Run:
     """conv([a, x_t]) for several t is conv(a), once, plus conv([x_t])."""
     contents = Contents()
-    groups: dict[tuple, list[Node]] = defaultdict(list)
-    for node in run.nodes:
-        if node.op == "conv" and (node["maps"] or 1) > 1 and not node["adds"] and not node["form"]:
-            groups[contents(node.constants["weight"]), node["maps"]].append(node)
-    fixed: dict[tuple, set[int]] = {}
-    for key, nodes in groups.items():
-        places = {at for at in range(key[1]) if len({node.inputs[at] for node in nodes}) == 1}
-        if len(nodes) > 1 and places and len(places) < key[1]:
-            fixed[key] = places
 
-    def change(node: Node, uses) -> Node | None:
-        if node.op != "conv" or (node["maps"] or 1) < 2 or node["adds"] or node["form"]:
+    def key(node: Node) -> tuple | None:
+        plain = node.op == "conv" and node["groups"] == 1 and not (node["adds"] or node["form"] or node["shuffle"])
+        if not plain or (node["maps"] or 1) == 1:
             return None
-        places = fixed.get((contents(node.constants["weight"]), node["maps"]))
+        return contents(node.constants["weight"]), *(node[name] for name in GEOMETRY)
+
+    groups: dict[tuple | None, list[Node]] = defaultdict(list)
+    for node in run.nodes:
+        groups[key(node)].append(node)
+    unchanging: dict[tuple, list[int]] = {}
+    for each, nodes in groups.items():
+        if each is not None and len(nodes) > 1:
+            count = nodes[0]["maps"]
+            places = [at for at in range(count) if len({node.inputs[at] for node in nodes}) == 1]
+            if 0 < len(places) < count:
+                unchanging[each] = places
+
+    def change(node: Node, uses: Uses) -> Node | None:
+        places = unchanging.get(key(node) or ())
         if places is None:
             return None
         columns = node.constants["weight"].split([each.channels for each in node.inputs], 1)
 
-        def part(of: list[int], bias: bool) -> Node:
-            import torch
+        def part(places: list[int], **constants: torch.Tensor | None) -> Node:
+            weight = torch.cat([columns[at] for at in places], 1)
+            inputs = tuple(node.inputs[at] for at in places)
+            constants = {"slope1": None, "weight": weight, **constants}
+            return node.but(inputs=inputs, attributes={"act1": "none", "maps": len(places)}, constants=constants)
 
-            constants = {"weight": torch.cat([columns[at] for at in of], 1)}
-            kept = node.but(
-                inputs=tuple(node.inputs[at] for at in of),
-                attributes={"act1": "none", "maps": len(of)},
-                constants=constants | ({} if bias else {"bias": None}) | {"slope1": None},
-            )
-            return kept
-
-        same = part(sorted(places), True)
-        moving = part([at for at in range(node["maps"]) if at not in places], False)
+        same = part(places)
+        moving = part([at for at in range(node["maps"]) if at not in places], bias=None)
+        attributes = {"adds": True, "act2": node["act1"]}
         slope = {"slope2": node.constants.get("slope1")}
-        return moving.but(
-            inputs=(*moving.inputs, same), attributes={"adds": True, "act2": node["act1"]}, constants=slope
-        )
+        return moving.but(inputs=(*moving.inputs, same), attributes=attributes, constants=slope)
 
     return rewritten(run, change)

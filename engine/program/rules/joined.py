@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..graph import Node, Run, rewritten
+from ..graph import Node, Run, Uses, rewritten
 
 MOST = 16  # maps a convolution takes
 
@@ -12,7 +12,7 @@ MOST = 16  # maps a convolution takes
 def flat_concatenations(run: Run) -> Run:
     """A concatenation of concatenations is one; one of a single map is that map."""
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if node.op != "cat":
             return None
         parts = tuple(part for each in node.inputs for part in (each.inputs if each.op == "cat" else (each,)))
@@ -26,7 +26,7 @@ def flat_concatenations(run: Run) -> Run:
 def pointwise_of_concatenations(run: Run) -> Run:
     """A sum, difference or product of concatenations with the same pieces is the concatenation of theirs."""
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if node.op not in ("add", "sub", "mul", "affine", "clamp") or any(each.op != "cat" for each in node.inputs):
             return None
         widths = [[part.channels for part in each.inputs] for each in node.inputs]
@@ -49,7 +49,7 @@ def pointwise_of_concatenations(run: Run) -> Run:
 def unshuffled_concatenations(run: Run) -> Run:
     """A pixel unshuffle of a concatenation is the concatenation of its parts' unshuffles."""
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if node.op != "unshuffle" or node.inputs[0].op != "cat":
             return None
         parts = tuple(
@@ -63,7 +63,7 @@ def unshuffled_concatenations(run: Run) -> Run:
 def convolution_of_concatenation(run: Run) -> Run:
     """A convolution reads the maps of a concatenation where they lie."""
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if node.op not in ("conv", "conv_lstm") or node["groups"] not in (None, 1):
             return None
         count = node["maps"] or 1
@@ -79,7 +79,7 @@ def convolution_of_concatenation(run: Run) -> Run:
 def repeated_sources(run: Run) -> Run:
     """A map that a convolution reads twice is read once, with the sum of the weights."""
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         count = node["maps"] or 1
         maps = node.inputs[:count]
         if node.op not in ("conv", "conv_lstm") or len(set(maps)) == count or node["groups"] not in (None, 1):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ..graph import Node, Run, rewritten
+from ..graph import Node, Run, Uses, rewritten
 
 
 def of_concatenations(run: Run) -> Run:
     """A piece of a piece is one piece; a piece of a concatenation is a piece of its part, or some of its parts."""
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if node.op != "slice":
             return None
         source, first, last = node.inputs[0], node["first"], node["first"] + node.channels
@@ -33,7 +33,7 @@ def of_concatenations(run: Run) -> Run:
 def of_pointwise(run: Run) -> Run:
     """A piece of a pointwise result is the result of pieces."""
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if node.op != "slice" or node.inputs[0].op not in ("add", "sub", "mul", "affine", "clamp"):
             return None
         source, first, last = node.inputs[0], node["first"], node["first"] + node.channels
@@ -52,18 +52,14 @@ def of_pointwise(run: Run) -> Run:
 def of_convolutions(run: Run) -> Run:
     """A piece of a convolution's result is a convolution with a piece of its weights, if nobody wants the whole."""
 
-    def whole(run: Run) -> set[Node]:
-        wanted = {each for mark in run.marks for each in mark.values}
-        return wanted | {each for node in run.nodes if node.op != "slice" for each in node.inputs}
+    cut_up = set(run.nodes) - {each for mark in run.marks for each in mark.values}
+    cut_up -= {each for node in run.nodes if node.op != "slice" for each in node.inputs}
 
-    wanted_whole = whole(run)
-    made_from: dict[Node, Node] = {}
-
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if node.op != "slice" or node.inputs[0].op != "conv":
             return None
         source, first, last = node.inputs[0], node["first"], node["first"] + node.channels
-        if source in wanted_whole or source["adds"] or source["shuffle"]:
+        if uses.before(source) not in cut_up or source["adds"] or source["shuffle"]:
             return None
         groups = source["groups"]
         if groups > 1 and groups != source.channels:
@@ -83,5 +79,4 @@ def of_convolutions(run: Run) -> Run:
             attributes = {"groups": node.channels}
         return source.but(inputs=inputs, channels=node.channels, attributes=attributes, constants=constants)
 
-    del made_from
     return rewritten(run, change)

@@ -6,7 +6,7 @@ import hashlib
 
 from torch import Tensor
 
-from ..graph import Node, Run, rewritten
+from ..graph import Node, Run, Uses, rewritten
 
 
 class Contents:
@@ -28,9 +28,9 @@ def once(run: Run) -> Run:
     contents = Contents()
     first: dict[tuple, Node] = {}
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         constants = tuple((name, contents(value)) for name, value in sorted(node.constants.items()))
-        attributes = tuple((name, value) for name, value in sorted(node.attributes.items()) if name != "args")
+        attributes = tuple((name, value) for name, value in sorted(node.attributes.items()))
         key = (node.op, node.inputs, node.shape, str(attributes), constants)
         found = first.setdefault(key, node)
         return None if found is node else found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..graph import Node, Run, rewritten
+from ..graph import Node, Run, Uses, rewritten
 
 POSITIVE = ("relu", "relu6", "sigmoid")
 
@@ -22,7 +22,7 @@ def never_negative(node: Node) -> bool:
 def needless_relus(run: Run) -> Run:
     """relu(x) is x, and relu(x + relu(z)) is x + relu(z), where x is never negative."""
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if node.op == "affine" and node["act1"] == "relu" and not node.constants and never_negative(node.inputs[0]):
             return node.inputs[0]
         if (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..graph import Node, Run, rewritten
+from ..graph import Node, Run, Uses, rewritten
 
 
 def is_zero(node: Node) -> bool:
@@ -14,7 +14,7 @@ def is_zero(node: Node) -> bool:
 def without_zeros(run: Run) -> Run:
     """x * 0 is 0 (a state of zeros is no measurement: nothing in it can be infinite), x + 0 is x."""
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if node.op not in ("add", "sub", "mul") or node["act1"] != "none":
             return None
         a, b = node.inputs
@@ -33,7 +33,7 @@ def without_zeros(run: Run) -> Run:
 def of_constants(run: Run) -> Run:
     """What is done to a map of constants, without a neighbour, is done to the constants."""
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if node.op not in ("unshuffle", "pool", "slice") or node.inputs[0].op != "fill":
             return None
         values = node.inputs[0].constants["values"]
@@ -49,7 +49,7 @@ def of_constants(run: Run) -> Run:
 def convolutions_without_zeros(run: Run) -> Run:
     """A map of zeros among a convolution's inputs goes, with the weights that read it."""
 
-    def change(node: Node, uses) -> Node | None:
+    def change(node: Node, uses: Uses) -> Node | None:
         if node.op not in ("conv", "conv_lstm") or node["groups"] not in (1, None):
             return None
         maps = node.inputs[: node["maps"]] if node["maps"] else ()
