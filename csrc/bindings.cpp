@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "bindings_program.h"
 #include "ops.h"
 
 namespace py = pybind11;
@@ -263,4 +264,5 @@ PYBIND11_MODULE(_native, m) {
     bind<Ssim>(m, "ssim");
     bind<MemoryRead>(m, "memory_read");
     bind<MemoryUpdate>(m, "memory_update");
+    bind_program(m);
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "conv.h"
+#include "program/operation.h"
 
 namespace unrain {
 
@@ -161,6 +162,7 @@ struct Tier {
     const char* (*ssim)(const Ssim&, bool backward);
     const char* (*memory_read)(const MemoryRead&, bool backward);
     const char* (*memory_update)(const MemoryUpdate&, bool backward);
+    program::Kernels program;
 };
 
 // The tiers compiled in and runnable here, best first; null-terminated.

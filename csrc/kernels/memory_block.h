@@ -156,6 +156,7 @@ struct Items {
     const float *raw, *unit;
 
     static Index size(Index count, Index columns) { return 2 * count * columns; }
+    Items(Index m, Index c, const float* plain, const float* scaled) : count(m), columns(c), raw(plain), unit(scaled) {}
     Items(const T* items, Index m, Index c, float* memory) : count(m), columns(c) {
         float *plain = memory, *scaled = memory + m * c;
         for (Index i = 0; i < m; ++i) {

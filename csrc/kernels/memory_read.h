@@ -29,32 +29,42 @@ inline void softmax_over_items(float* scores, Index items, const float* inverse)
     }
 }
 
+// Numbers of scratch memory for each thread.
+inline Index memory_read_scratch(Index columns, Index items) { return (2 * columns + items + 2) * kQueries; }
+
 template <class T>
-const char* memory_read_forward(const MemoryRead& a) {
-    const Index c = a.columns, m = a.items_count;
-    const Index slot_size = (2 * c + m + 2) * kQueries;
-    const Scratch<float> prepared(static_cast<std::size_t>(Items<T>::size(m, c)));
-    const Scratch<float> scratch(static_cast<std::size_t>(slot_size * a.threads));
-    if (prepared.failed() || scratch.failed()) return kNoMemory;
-    const Items<T> items(static_cast<const T*>(a.items), m, c, prepared.data());
-    const Index per_task = queries_per_task(a.queries);
-    const std::size_t work = static_cast<std::size_t>(a.queries * c * (m + 8)) * sizeof(float) / 4;
-    for_each_task(ceil_div(a.queries, per_task), work, a.threads, [&](Index task, int slot) {
-        float* turned = scratch.data() + slot * slot_size;
+void read_memory(const Items<T>& items, const T* query, Index queries, T* result, T* weights, float* scratch,
+                 int threads) {
+    const Index c = items.columns, m = items.count, slot_size = memory_read_scratch(c, m);
+    const Index per_task = queries_per_task(queries);
+    const std::size_t work = static_cast<std::size_t>(queries * c * (m + 8)) * sizeof(float) / 4;
+    for_each_task(ceil_div(queries, per_task), work, threads, [&](Index task, int slot) {
+        float* turned = scratch + slot * slot_size;
         float *scores = turned + c * kQueries, *read = scores + m * kQueries;
         float *inverse = read + c * kQueries, *direction = inverse + kQueries;
-        const Index last = least(a.queries, (task + 1) * per_task);
+        const Index last = least(queries, (task + 1) * per_task);
         for (Index q = task * per_task; q < last; q += kQueries) {
             const Index count = least(kQueries, last - q);
-            turn_in(static_cast<const T*>(a.query) + q * c, count, c, turned);
+            turn_in(query + q * c, count, c, turned);
             inverse_lengths(turned, c, inverse, direction);
             product(items.unit, c, 1, m, c, turned, scores);
             softmax_over_items(scores, m, inverse);
             product(items.raw, 1, c, c, m, scores, read);
-            turn_out(read, count, c, static_cast<T*>(a.read) + q * c);
-            if (a.weights != nullptr) turn_out(scores, count, m, static_cast<T*>(a.weights) + q * m);
+            turn_out(read, count, c, result + q * c);
+            if (weights != nullptr) turn_out(scores, count, m, weights + q * m);
         }
     });
+}
+
+template <class T>
+const char* memory_read_forward(const MemoryRead& a) {
+    const Index c = a.columns, m = a.items_count;
+    const Scratch<float> prepared(static_cast<std::size_t>(Items<T>::size(m, c)));
+    const Scratch<float> scratch(static_cast<std::size_t>(memory_read_scratch(c, m) * a.threads));
+    if (prepared.failed() || scratch.failed()) return kNoMemory;
+    const Items<T> items(static_cast<const T*>(a.items), m, c, prepared.data());
+    read_memory(items, static_cast<const T*>(a.query), a.queries, static_cast<T*>(a.read), static_cast<T*>(a.weights),
+                scratch.data(), a.threads);
     return nullptr;
 }
 

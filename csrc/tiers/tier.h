@@ -9,6 +9,7 @@
 #include "../kernels/lstm_gates.h"
 #include "../kernels/memory_read.h"
 #include "../kernels/memory_update.h"
+#include "../kernels/program_whole.h"
 #include "../kernels/ssim.h"
 #include "../kernels/tensor_to_frame.h"
 
@@ -30,6 +31,7 @@ const Tier tier = {
     ssim,
     memory_read,
     memory_update,
+    {operation, picture_in, picture_padding, picture_out},
 };
 
 }  // namespace unrain::UNRAIN_TIER
