@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..errors import UnrainError
 from .frames import Colour, Frame, Video
+from .matroska import is_cut_off
 from .packages import exact, pyav
 
 OPEN_SECONDS, STALL_SECONDS = 15.0, 10.0  # how long a camera or a network stream may keep us waiting
@@ -36,6 +38,7 @@ class ContainerSource:
             self._stream = self._video_stream()
             audio = [] if self.live else list(self._container.streams.audio)
             self._packets = self._container.demux(self._stream, *audio)
+            self._end = 0.0  # seconds, of what was read of any stream
             self._last_pts: int | None = None
             self._count = 0
             self._items = self._decode()
@@ -124,6 +127,7 @@ class ContainerSource:
         av = pyav()
         try:
             for packet in self._packets:
+                self._note_end(packet)
                 if packet.stream is not self._stream:
                     if packet.dts is not None:
                         yield packet
@@ -137,6 +141,18 @@ class ContainerSource:
         expected = self._stream.frames
         if not self.live and expected and self._count < expected:
             self.cut_short = f"{self.name} ends after {self._count} of {expected} frames"
+        elif self._count and not self.live and is_cut_off(Path(self.name)) and self._end < self._said_end():
+            told = f" of about {self.video.frames}" if self.video.frames else ""
+            self.cut_short = f"{self.name} ends after {self._count}{told} frames: the file is not whole"
+
+    def _note_end(self, packet: Any) -> None:
+        if packet.pts is not None:
+            self._end = max(self._end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+
+    def _said_end(self) -> float:
+        """Seconds; half a frame less than the file says, whose clock may be coarse."""
+        said = (self._container.duration or math.inf) / 1e6
+        return said + (self._container.start_time or 0) / 1e6 - 0.5 / float(self.video.rate)
 
     def _frame(self, frame: Any) -> Frame:
         rgb = frame.to_ndarray(format="rgb24", **exact())
