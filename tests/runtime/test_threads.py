@@ -16,7 +16,6 @@ from unrain.engine.runtime.engine import Engine
 from unrain.engine.runtime.fidelity import sample
 from unrain.engine.runtime.turns import limited_to
 
-CPU = torch.device("cpu")
 SIZES = [(8, 8), (24, 40), (33, 9), (16, 16)]
 SHIPPED = ("srn", "brn", "stagewise", "mspfn-light", "timelapse")
 
@@ -27,12 +26,6 @@ def quick(name, stages=2):
     if hasattr(model, "stages"):
         model.stages = stages
     return model
-
-
-def engine_of(name, precision="fp32", **options):
-    model = quick(name)
-    backend = "eager" if fused.can_run(model, precision, CPU) else "fused"
-    return Engine(model, backend, precision, "cpu", **options)
 
 
 def in_threads(count, work):
@@ -49,10 +42,16 @@ def in_threads(count, work):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", SHIPPED)
-def test_200_calls_from_4_threads_at_mixed_sizes_are_right_to_the_bit(name, precision):
+def test_200_calls_from_4_threads_at_mixed_sizes_are_right_to_the_bit(name, precision, monkeypatch):
+    if precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if name in ("srn", "brn"):
+            pytest.skip("a part of it is oneDNN's, which has no bf16 on this CPU")
+        monkeypatch.setattr(fused, "can_run", lambda *_: None)  # our own part has, on any
     pictures = [torch.rand(1, 3, *size) for size in SIZES]
-    expected = [engine_of(name, precision)(x) for x in pictures]
-    engine = engine_of(name, precision)
+    engine = Engine(quick(name), "fused", precision, "cpu")
+    assert engine.explain()["precision"] == precision
+    alone = copy.deepcopy(engine)
+    expected = [alone(x) for x in pictures]
 
     def work(number):
         order = random.Random(number)
@@ -66,7 +65,7 @@ def test_200_calls_from_4_threads_at_mixed_sizes_are_right_to_the_bit(name, prec
 
 @pytest.mark.parametrize("name", ["srn", "stagewise"])
 def test_pictures_of_one_size_do_not_mix_between_threads(name):
-    engine = engine_of(name)
+    engine = Engine(quick(name), "fused", "fp32", "cpu")
     pictures = [torch.rand(1, 3, 48, 48) for _ in range(3)]
     expected = [engine(x).clone() for x in pictures]
     wrong = in_threads(3, lambda n: sum(not torch.equal(engine(pictures[n]), expected[n]) for _ in range(10)))
@@ -145,14 +144,14 @@ def test_the_first_pictures_of_several_threads_choose_once(monkeypatch):
 
 
 def test_explain_tells_one_whole_call_while_others_run():
-    engine = Engine(quick("srn"), "eager", "fp32", "cpu", tile=16)
+    engine = Engine(quick("srn"), "eager", "fp32", "cpu", tile=64)
     running = threading.Event()
     running.set()
 
     def work(number):
         if number:
-            for _ in range(15):
-                engine(torch.rand(1, 3, *((8, 8), (40, 16))[number % 2]))
+            for _ in range(5):
+                engine(torch.rand(1, 3, *((8, 8), (100, 64))[number % 2]))
             running.clear()
             return True
         told = []
