@@ -16,12 +16,15 @@ def command(
         Path, typer.Option("--data", "-d", help="Clean pictures, (rainy, clean) pairs, or time-lapse folders.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of this run: log, state, weights.")],
-    recipe: Annotated[str, typer.Option(help="'short' (hours on a processor) or 'paper'.")] = "short",
+    recipe: Annotated[str, typer.Option(help="'short' (hours on a processor), 'paper', or 'video' (wiper).")] = "short",
     kind: Annotated[str, typer.Option(help="What DATA holds: auto, clean, pairs or timelapse.")] = "auto",
     seed: Annotated[int, typer.Option(help="The same seed gives the same weights.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Length of the run (the recipe's own if left out).")] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0, help="Stop after so many minutes, resumed ones included.")
+        float | None,
+        typer.Option(
+            min=0, help="Stop after so many minutes, resumed ones included; the video recipe's rate ends with them."
+        ),
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Patches per step and process.")] = None,
     patch: Annotated[int | None, typer.Option(min=32, help="Side of a patch in pixels.")] = None,

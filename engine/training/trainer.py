@@ -90,7 +90,7 @@ class Trainer:
         """One step; returns its loss."""
         recipe = self.run.recipe
         for group in self.optimiser.param_groups:
-            group["lr"] = self.rate()
+            group["lr"] = self.rate(self.step)
         first, second = (_placed(view, self.device) for view in (first, second))
         self.model.train()
         loss = self.objective(first, second, recipe.stages_at(self.step), self.precision)
@@ -110,13 +110,13 @@ class Trainer:
             follow(self.average, self.model, recipe.ema, self.step)
         return loss.detach()
 
-    def rate(self) -> float:
-        return rate_at(self.run.recipe, self.step, self.spent / self.run.minutes if self.run.minutes else 0.0)
+    def rate(self, step: int) -> float:
+        return rate_at(self.run.recipe, step, self.spent / self.run.minutes if self.run.minutes else 0.0)
 
     def measure(self, loss: float) -> dict[str, Any]:
         found = self.run.held_out.measure(self.weights(), self.device, self.precision)
         rounded = {name: round(value, 3) for name, value in found.items()}
-        rate = self.rate()
+        rate = self.rate(self.step - 1)
         return {
             "step": self.step,
             "loss": f"{loss:.6g}",
