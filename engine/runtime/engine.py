@@ -34,7 +34,8 @@ class Engine:
     threads      how many CPU threads to use, None for what PyTorch uses
     tile         "auto" cuts pictures that would not fit into `max_memory`, a number cuts into tiles of that many pixels
                  a side, None never cuts
-    max_memory   bytes for one run beside the weights and the picture itself, 1 GiB if left out
+    max_memory   bytes for one run beside the weights and the pictures themselves, 1 GiB if left out; a batch that would
+                 take more is run in parts
     stages       how often a recurrent network runs, None for its own number
     calibration  folder of rainy pictures that int8 learns its ranges from, None for bundled ones
     trial_seconds  about how long that trial may take, 30 if left out (or UNRAIN_TRIAL_SECONDS); at 0 nothing is timed,
@@ -71,12 +72,17 @@ class Engine:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.threads, self.tile, self.max_memory = threads, tile, max_memory
         self.stages = getattr(self.model, "stages", None)
+        self._asked = backend, precision, self.device, threads, tile, max_memory, None, calibration, trial_seconds
         self._turns = Turns(self.device)
         self._last: tuple[Chosen, tiling.Plan | None] | None = None  # what the last call ran
         with limited_to(threads):
             self._selection = Selection(
                 self.model, backend, precision, self.device, threads, calibration, trial_seconds
             )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy is made anew from the same weights: what a backend has prepared belongs to this process and device."""
+        return type(self), (self._selection.model, *self._asked)
 
     def __call__(self, x: Tensor | np.ndarray) -> Tensor | np.ndarray:
         """float [B,3,H,W] in [0,1] -> the same; uint8 numpy RGB [H,W,3] -> the same.
@@ -145,16 +151,17 @@ class Engine:
         return chosen.runner, plan
 
     def _whole_or_tiles(self, x: Tensor, runner: Runner, plan: tiling.Plan) -> Tensor:
-        """Not clamped; float32 on the engine's device, or where x is if it was cut into tiles."""
+        """Not clamped; float32 on the engine's device, or where x is if it was cut into tiles or parts of the batch."""
         height, width = x.shape[-2:]
-        if plan.tile is None:
+        if plan.tile is None and x.shape[0] <= plan.pictures:
             return runner.run(x.to(self.device, torch.float32))
         out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
-        for window in tiling.windows(height, width, plan.tile, plan.halo):
-            for b in range(x.shape[0]):
-                part = x[b : b + 1, :, window.rows, window.columns].to(self.device, torch.float32).contiguous()
+        for window in tiling.windows(height, width, plan.tile or (height, width), plan.halo):
+            for first in range(0, x.shape[0], plan.pictures):
+                some = slice(first, first + plan.pictures)
+                part = x[some, :, window.rows, window.columns].to(self.device, torch.float32).contiguous()
                 kept = runner.run(part)[(..., *window.kept)]
-                out[(slice(b, b + 1), slice(None), *window.place)] = kept.to(out.device)
+                out[(some, slice(None), *window.place)] = kept.to(out.device)
         return out
 
     def _frame(self, frame: np.ndarray) -> np.ndarray:

@@ -13,6 +13,8 @@ from farthest weighs little. On a Rain100L picture in tiles of 128, in codes of 
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -52,6 +54,7 @@ class Plan(NamedTuple):
     tile: tuple[int, int] | None  # height and width of what a window adds to the picture; None: the whole at once
     halo: int
     note: str | None
+    pictures: int = 1  # of a batch that are run at once
 
 
 def plan(
@@ -63,21 +66,23 @@ def plan(
     tile: int | str | None,
     max_memory: int | None,
 ) -> Plan:
-    """How a picture of this size is cut: not at all where it fits."""
+    """How a picture of this size is cut, not at all where it fits, and how many are run at once."""
     kind = type(model).__name__
     halo = HALOS.get(kind, _OTHER_HALO)
+    limit = max_memory or (math.inf if tile is None else MEMORY)
+    each = bytes_per_pixel(model, backend, precision)
+    whole = Plan(None, halo, None, max(int(min(limit / (height * width * each), sys.maxsize)), 1))
     if tile is None:
-        return Plan(None, halo, None)
+        return whole
     if isinstance(tile, str):
-        limit, each = MEMORY if max_memory is None else max_memory, bytes_per_pixel(model, backend, precision)
         if height * width * each <= limit:
-            return Plan(None, halo, None)
+            return whole
         sides = _cheapest(height, width, halo, int(limit / each))
         if sides is None:
             needed = int((SMALLEST + 2 * halo) ** 2 * each)
             raise UnrainError(f"max_memory of {limit} bytes is too little for a tile; it takes {needed}")
     elif height <= tile and width <= tile:
-        return Plan(None, halo, None)
+        return whole
     else:
         sides = int(tile), int(tile)
     return Plan(sides, halo, f"tiles: {_SEES_ALL[kind]}" if kind in _SEES_ALL else None)

@@ -1,5 +1,8 @@
 """Every backend at every precision against the fp32 reference, on a real picture, whole and stage by stage."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -279,3 +282,19 @@ def test_a_missing_package_names_its_extra(monkeypatch):
     monkeypatch.setattr(packages, "find_spec", lambda name: None)
     for name, extra in (("onnxruntime", "onnx"), ("openvino", "openvino"), ("tensorrt", "tensorrt")):
         assert f"pip install 'unrain[{extra}]'" in backend(name).available(CPU)
+
+
+@pytest.mark.parametrize("name", [name for name in BACKENDS if name != "compile"])  # that one takes a minute a copy
+def test_an_engine_on_any_backend_can_be_copied_and_pickled(name):
+    model = unrain.build("srn", channels=8, blocks=1, stages=2).eval()
+    reason = backend(name).available(CPU) or backend(name).can_run(model, "fp32", CPU)
+    if reason is not None:
+        pytest.skip(reason)
+    engine = unrain.Engine(model, name, "fp32", "cpu", threads=1, stages=3)
+    x = torch.rand(1, 3, 16, 24)
+    expected = engine(x)
+    with torch.no_grad():
+        model.branch.f_out.bias.add_(1)  # a copy has the weights that the first one was made with
+    for other in (copy.deepcopy(engine), pickle.loads(pickle.dumps(engine))):
+        assert torch.equal(other(x), expected) and (other.stages, other.threads) == (3, 1)
+        assert other.explain()["backend"] == name

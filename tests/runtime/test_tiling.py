@@ -104,6 +104,30 @@ def test_frames_are_cut_too():
     assert np.array_equal(whole, tiles)
 
 
+@pytest.mark.parametrize("tile", ["auto", 64, None])
+def test_a_batch_keeps_to_max_memory(tile, monkeypatch):
+    """Two of five pictures fit; one alone would not be cut."""
+    model = unrain.build("srn", blocks=1).eval()
+    model.stages = 1
+    one = tiling.bytes_per_pixel(model, "eager", "fp32") * 40 * 48
+    x = torch.rand(5, 3, 40, 48)
+    ran = []
+    expected = Engine(model, "eager", "fp32", "cpu", tile=None)(x)
+    engine = Engine(model, "eager", "fp32", "cpu", tile=tile, max_memory=int(2.5 * one))
+    runner = engine._selection.fixed.runner
+    run = runner.run
+    monkeypatch.setattr(runner, "run", lambda part: ran.append(len(part)) or run(part))
+    assert (engine(x) - expected).abs().max() < 1e-6 and ran == [2, 2, 1]
+    assert engine.explain()["tile"] is None
+
+
+def test_a_batch_is_not_parted_without_need():
+    model = unrain.build("srn").eval()
+    assert tiling.plan(model, "eager", "fp32", 64, 64, "auto", None).pictures > 100
+    assert tiling.plan(model, "eager", "fp32", 512, 512, "auto", None).pictures == 2
+    assert tiling.plan(model, "eager", "fp32", 4096, 4096, None, None).pictures > 1000
+
+
 @pytest.mark.parametrize("tile", [3, 0, "small"])
 def test_a_tile_that_makes_no_sense_is_refused(tile):
     with pytest.raises(UnrainError, match="tile must be"):
