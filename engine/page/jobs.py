@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import UnrainError
 
-WAITING, KEPT = 8, 8  # uploads that may wait, results that are kept for a page that has not asked yet
+WAITING, KEPT = 8, 8  # uploads that may arrive or wait, results that are kept for a page that has not asked yet
 
 
 class Cancelled(Exception):
@@ -26,7 +26,7 @@ class Job:
     folder: Path
     choices: Mapping[str, str]
     id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
-    state: str = "waiting"  # then running, then done or failed
+    state: str = "arriving"  # then waiting, then running, then done or failed
     done: int = 0  # frames
     total: int | None = None
     error: str | None = None
@@ -61,13 +61,18 @@ class Jobs:
         self._thread = threading.Thread(target=self._run, name="unrain-page", daemon=True)
         self._thread.start()
 
-    def room(self) -> bool:
+    def take(self, job: Job) -> bool:
+        """Keeps a place for an upload that begins to arrive; False when there is none."""
         with self._news:
-            return sum(job.state == "waiting" for job in self._jobs.values()) < WAITING
-
-    def add(self, job: Job) -> None:
-        with self._news:
+            if sum(each.state in ("arriving", "waiting") for each in self._jobs.values()) >= WAITING:
+                return False
             self._jobs[job.id] = job
+            return True
+
+    def arrived(self, job: Job) -> None:
+        """It is whole: its turn comes."""
+        with self._news:
+            job.state = "waiting"
             finished = [each for each in self._jobs.values() if each.state in ("done", "failed")]
             for old in finished[:-KEPT]:
                 self._jobs.pop(old.id).forget()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import shutil
 import tempfile
 import threading
@@ -171,15 +172,16 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(411, "an upload must say how long it is")
         if int(length) > self.server.max_upload:
             raise Refused(413, f"the file is larger than {self.server.max_upload // 10**6} MB, the limit of this page")
-        if not self.server.jobs.room():
+        job = Job(self.server.folder / secrets.token_urlsafe(16), choices)
+        if not self.server.jobs.take(job):
             raise Refused(503, "too many files are waiting; try again in a moment")
-        job = Job(Path(tempfile.mkdtemp(dir=self.server.folder)), choices)
         try:
+            job.folder.mkdir(0o700)
             self._receive(job.upload, int(length))
         except BaseException:
-            job.forget()
+            self.server.jobs.drop(job)
             raise
-        self.server.jobs.add(job)
+        self.server.jobs.arrived(job)
         self._json(202, {"id": job.id})
 
     def _delete(self, path: str) -> None:

@@ -4,9 +4,11 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -18,6 +20,7 @@ import unrain
 from unrain.engine.demo.show import pan, write_video
 from unrain.engine.images import read_image, write_image
 from unrain.engine.models.checkpoint import save
+from unrain.engine.page.jobs import WAITING
 from unrain.engine.page.server import Server
 from unrain.engine.page.wiping import BUNDLED, Wiper
 
@@ -297,6 +300,29 @@ def test_answers_carry_the_policy(server):
     assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
     page = answer.read().decode()
     assert "style=" not in page and "onclick" not in page and "http:" not in page and "https:" not in page
+
+
+def test_uploads_that_never_end_take_no_more_places_than_others(server):
+    """Each may fill the disk up to the limit of one file, so they count from their first byte on."""
+    head = b"POST /jobs?model=tiny&backend=eager HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 1000\r\n\r\nBM"
+    begun = [socket.create_connection(("127.0.0.1", server.server_port)) for _ in range(WAITING)]
+    for each in begun:
+        each.sendall(head % server.server_port)
+    wait_for(lambda: len(list(server.folder.iterdir())) == WAITING)
+    code, text = ask(server, "POST", "/jobs?model=tiny&backend=eager", b"BM")
+    assert code == 503 and "too many files are waiting" in text
+    for each in begun:
+        each.close()
+    wait_for(lambda: not list(server.folder.iterdir()))
+    code, text = ask(server, "POST", "/jobs?model=tiny&backend=eager", b"BM")
+    assert code == 202 and ask(server, "DELETE", f"/jobs/{json.loads(text)['id']}")[0] == 200
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_picture_of_too_many_pixels(server, tmp_path):
