@@ -1,6 +1,6 @@
 """Batches for a network that trains faster than rain can be drawn: examples are kept and used a few times.
 
-The pool of a step holds the newest examples up to a number that grows with the steps, and example n is a pure function
+The pool of a step holds the newest examples up to a number that grows with the steps; example n is a pure function of
 (seed, n): a killed run draws its pool anew and goes on with the batches it would have had. With two workers one has
 the single pictures and the other the clips; with more, each draws a whole pool of its own.
 """

@@ -1,5 +1,7 @@
 """The wiper networks: what they cost, what they are made of, any size, and the state that goes from frame to frame."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ import unrain
 from unrain.engine.errors import UnrainError
 from unrain.engine.models.wiper import WiperState
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "models" / "wiper.md"
 NAMES = ("wiper-s", "wiper", "wiper-l")
 
 
@@ -32,7 +35,10 @@ def macs_per_pixel(model, side=64):
     ("name", "low", "high"), [("wiper-s", 4_500, 5_500), ("wiper", 15_000, 18_000), ("wiper-l", 36_000, 42_000)]
 )
 def test_operations_per_pixel(name, low, high):
-    assert low < macs_per_pixel(unrain.build(name)) < high
+    found = macs_per_pixel(unrain.build(name))
+    assert low < found < high
+    row = next(line for line in PAGE.read_text().splitlines() if line.startswith(f"| `{name}` |"))
+    assert f" {found:,.0f} |" in row
 
 
 @pytest.mark.parametrize("name", NAMES)
