@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
+from . import rules
 from .file import Program
 from .graph import Refused
+from .lower import lowered
+from .record import recorded
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -17,10 +20,6 @@ __all__ = ["Program", "Refused", "record"]
 def record(module: nn.Module, example: Tensor | None = None) -> Program:
     """The program of a network: of its stages and states, where it has them. `example` says how many channels a picture
     has, three if it is not given; one recording serves every size."""
-    from . import rules
-    from .lower import lowered
-    from .record import recorded
-
     found = recorded(module, 3 if example is None else example.shape[1])
     config: Any = getattr(module, "config", None)
     card = {

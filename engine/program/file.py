@@ -99,12 +99,9 @@ class Program:
     @cached_property
     def _runner(self) -> Callable[[Tensor], Tensor]:
         from .interpret import Interpreter
+        from .runner import ProgramRunner, available
 
-        try:
-            from .runner import ProgramRunner
-        except ImportError:
-            return Interpreter(self)
-        return ProgramRunner(self.data, "fp32", torch.get_num_threads()).run
+        return Interpreter(self) if available() else ProgramRunner(self.data).run
 
     @cached_property
     def data(self) -> bytes:
@@ -176,7 +173,6 @@ def _encoded(program: Program) -> bytes:
         body += bytes(-len(body) % ALIGNMENT)
         places_at.append(HEADER_BYTES + len(body))
         body += section
-    first, last = program.runs[0].values[0], program.runs[0].values[program.runs[0].marks[-1].picture]
     header = HEADER.pack(
         MAGIC,
         VERSION,
@@ -184,8 +180,7 @@ def _encoded(program: Program) -> bytes:
         hashlib.sha256(body).digest(),
         HEADER_BYTES + len(body),
         *map(len, tables),
-        first.channels,
-        last.channels,
+        *_ends(program),
         program.padding,
         *places_at[:8],
         len(data),
@@ -217,7 +212,9 @@ def _decoded(data: bytes) -> Program:
         raise ValueError(f"it has version {version}, this is for {VERSION}")
     if size != len(data) or hashlib.sha256(data[HEADER_BYTES:]).digest() != digest:
         raise ValueError("it is damaged or incomplete")
-    (*counts, _, _, padding), places = rest[:10], rest[10:]
+    (*counts, inputs, outputs, padding), places = rest[:10], rest[10:]
+    if multiple not in (1, 2, 4, 8, 16, 32, 64) or padding > 2:
+        raise ValueError("it asks for a padding that there is not")
     records = (RUN, VALUE, INSTRUCTION, NUMBER, CONSTANT, MARK, PORT)
     tables = [
         [record.unpack_from(data, at + number * record.size) for number in range(_sane(count, record.size, data))]
@@ -254,7 +251,16 @@ def _decoded(data: bytes) -> Program:
     block = data[data_at : data_at + data_bytes]
     tensors = tuple(_constant(block, *each) for each in constants)
     card = json.loads(data[card_at : card_at + card_bytes])
-    return Program(tuple(run(each) for each in runs), tensors, multiple, padding, card)
+    program = Program(tuple(run(each) for each in runs), tensors, multiple, padding, card)
+    if _ends(program) != (inputs, outputs):
+        raise ValueError("its pictures have other channels than it says")
+    return program
+
+
+def _ends(program: Program) -> tuple[int, int]:
+    """The channels of the pictures that go in and come out."""
+    run = program.runs[0]
+    return run.values[0].channels, run.values[run.marks[-1].picture].channels
 
 
 def _sane(count: int, size: int, data: bytes) -> int:

@@ -5,6 +5,8 @@ DnCNN (Zhang et al. 2017), FFDNet (Zhang et al. 2018), the compact SRVGGNet at x
 (Lim et al. 2017).
 """
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -71,7 +73,7 @@ class UNet(nn.Module):
         super().__init__()
         widths = [channels, 2 * channels, 4 * channels, 8 * channels]
         self.down = nn.ModuleList(Twice(a, b) for a, b in zip([3, *widths], widths, strict=False))
-        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, 2) for a, b in zip(widths, widths[1:], strict=False))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, 2) for a, b in itertools.pairwise(widths))
         self.join = nn.ModuleList(Twice(2 * a, a) for a in widths[:-1])
         self.out = nn.Conv2d(channels, 3, 1)
 

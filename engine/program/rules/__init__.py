@@ -9,6 +9,7 @@ from ..graph import Rule, Run
 from . import affine, attention, cells, epilogue, hoist, joined, pieces, shared, sign, zeros
 
 ALL: tuple[Rule, ...] = (
+    shared.once,
     zeros.without_zeros,
     zeros.of_constants,
     joined.flat_concatenations,
@@ -29,7 +30,6 @@ ALL: tuple[Rule, ...] = (
     joined.convolution_of_concatenation,
     zeros.convolutions_without_zeros,
     joined.repeated_sources,
-    shared.once,
     epilogue.differences,
     epilogue.activations,
     epilogue.shuffles,

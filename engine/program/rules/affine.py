@@ -30,27 +30,24 @@ def merged(run: Run) -> Run:
             return node.inputs[0]
         inner = node.inputs[0]
         if inner.op != "affine" or inner["act1"] != "none":
-            needed = _needed(dict(zip(("scale", "offset", "order"), _parts(node), strict=True)))
+            needed = _needed(inner, *_parts(node))
             trivial = {name: None for name in node.constants if needed.get(name, 0) is None}
             return node.but(constants=trivial) if trivial else None
         scale, offset, order = _parts(node)
         inner_scale, inner_offset, inner_order = _parts(inner)
-        constants = {
-            "scale": scale * inner_scale[order],
-            "offset": scale * inner_offset[order] + offset,
-            "order": inner_order[order].float(),
-        }
-        return node.but(inputs=inner.inputs, constants=_needed(constants), absorbed=(inner,))
+        both = scale * inner_scale[order], scale * inner_offset[order] + offset, inner_order[order]
+        return node.but(inputs=inner.inputs, constants=_needed(inner.inputs[0], *both), absorbed=(inner,))
 
     return rewritten(run, change)
 
 
-def _needed(constants: dict[str, Tensor]) -> dict[str, Tensor | None]:
-    scale, offset, order = constants["scale"], constants["offset"], constants["order"]
+def _needed(x: Node, scale: Tensor, offset: Tensor, order: Tensor) -> dict[str, Tensor | None]:
+    """Those of the constants of an affine node of x that change anything."""
+    as_it_is = len(order) == x.channels and torch.equal(order, torch.arange(x.channels))
     return {
         "scale": None if bool((scale == 1).all()) else scale,
         "offset": None if bool((offset == 0).all()) else offset,
-        "order": None if torch.equal(order.long(), torch.arange(len(order))) else order,
+        "order": None if as_it_is else order.float(),
     }
 
 

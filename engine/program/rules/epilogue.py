@@ -67,7 +67,7 @@ def differences(run: Run) -> Run:
             return node.but(op="add", inputs=(first, negated))
         if taken.op == "add" and taken["act1"] == "none" and uses(taken) == 1 and bare(taken.inputs[1], uses):
             left = node.but(inputs=(first, taken.inputs[0]))
-            return node.but(inputs=(change(left, uses) or left, taken.inputs[1]))
+            return change(node.but(inputs=(change(left, uses) or left, taken.inputs[1])), uses)
         return None
 
     return rewritten(run, change)
