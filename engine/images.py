@@ -252,7 +252,7 @@ def _replacing(path: Path) -> "Iterator[Any]":
         with temporary.open("xb") as file:
             yield file
         os.replace(temporary, path)
-    except OSError as error:
+    except Exception as error:  # Pillow's encoders raise all kinds of errors at what they cannot hold
         raise UnrainError(f"{path} cannot be written: {_reason(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from ..images import make_folder
 from ..video.sources import CLIPS, PIPE, camera, check_scheme, is_clip, is_live, parse_rate, parse_size
 from .console import complain, progress_bar
 from .interrupts import interrupt
+from .plan import not_inside, refuse_clashes, without_earlier_results
 
 if TYPE_CHECKING:
     from ..runtime import Engine, Stream
@@ -31,9 +32,20 @@ class VideoJob:
     one_of_many: bool = False
 
     @property
+    def outputs(self) -> list[Path]:
+        results = [] if self.target == PIPE else [Path(self.target)]
+        return [*results, *([self.compared] if self.compared else [])]
+
+    @property
+    def writes(self) -> list[Path]:
+        from ..video.writer import part_of
+
+        return [*self.outputs, *map(part_of, self.outputs)]
+
+    @property
     def done(self) -> bool:
         """In a folder, a result under its own name is a whole one."""
-        return self.one_of_many and all(p.exists() for p in (Path(self.target), self.compared) if p is not None)
+        return self.one_of_many and all(path.exists() for path in self.outputs)
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,9 @@ def plan_videos(
             raise UnrainError("--compare writes a second file; it needs -o with a file's name")
         target = Path(output)
         _check_there(name)
-        return [VideoJob(name, output, target.with_stem(f"{target.stem}-compare") if compare else None)]
+        jobs = [VideoJob(name, output, target.with_stem(f"{target.stem}-compare") if compare else None)]
+        refuse_clashes(jobs)
+        return jobs
     if any(name == PIPE or is_live(name) for name in names):
         raise UnrainError(f"-o must name a video file, like {Path(output) / 'out.mp4'}, for this input")
     return _into_folder(names, Path(output), recursive, suffix, ext, compare)
@@ -94,11 +108,11 @@ def _into_folder(
 ) -> list[VideoJob]:
     from ..video.writer import SUFFIXES
 
-    jobs: dict[Path, VideoJob] = {}
-    for name in names:
+    jobs = []
+    for name in dict.fromkeys(names):
         root = Path(name)
         _check_there(name)
-        for clip in clips_in(root, recursive) if root.is_dir() else [root]:
+        for clip in not_inside(folder, root, clips_in(root, recursive)) if root.is_dir() else [root]:
             below = clip.parent.relative_to(root) if root.is_dir() else Path()
             ending = f".{ext.lstrip('.').lower()}" if ext != "auto" else clip.suffix.lower()
             if ending not in SUFFIXES:
@@ -106,13 +120,11 @@ def _into_folder(
                     raise UnrainError(f"--ext must be one of {' '.join(SUFFIXES)} for video; got {ext!r}")
                 ending = ".mp4"
             target = folder / below / f"{clip.stem}{suffix}{ending}"
-            if target.resolve() == clip.resolve():
-                raise UnrainError(f"{clip} would be overwritten by its own result; give another folder or a --suffix")
-            if target in jobs:
-                raise UnrainError(f"{jobs[target].source} and {clip} would both be written to {target}; run them apart")
             compared = target.with_stem(f"{target.stem}-compare") if compare else None
-            jobs[target] = VideoJob(str(clip), str(target), compared, one_of_many=True)
-    return list(jobs.values())
+            jobs.append(VideoJob(str(clip), str(target), compared, one_of_many=True))
+    jobs = without_earlier_results(jobs)
+    refuse_clashes(jobs)
+    return jobs
 
 
 def run_video(job: VideoJob, engine: "Engine", options: VideoOptions) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +55,8 @@ class VideoSink:
         coded.pts, coded.time_base = frame.pts, self._video.time_base
         if frame.duration and hasattr(type(coded), "duration"):
             coded.duration = frame.duration
-        self._container.mux(self._stream.encode(coded))
+        with self._told():
+            self._container.mux(self._stream.encode(coded))
         self._frames += 1
 
     def copy(self, packet: Any) -> None:
@@ -66,15 +69,25 @@ class VideoSink:
         self.leave()
         if self._frames:
             self.part.replace(self.path)
-        else:
-            self.part.unlink(missing_ok=True)
 
     def leave(self) -> None:
         try:
             if self._frames:
-                self._container.mux(self._stream.encode())
+                with self._told():
+                    self._container.mux(self._stream.encode())
         finally:
-            self._container.close()
+            with self._told():
+                self._container.close()
+            if not self._frames:
+                self.part.unlink(missing_ok=True)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What the encoder cannot hold, and what the disk cannot, in one line."""
+        try:
+            yield
+        except (pyav().FFmpegError, ValueError) as error:
+            raise UnrainError(f"{self.path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
     def _open(self) -> Any:
         av = pyav()
