@@ -271,7 +271,7 @@ bool multiplies_bf16() {
 }
 
 std::ptrdiff_t conv3x3_workspace(std::ptrdiff_t inputs, std::ptrdiff_t outputs, int threads) {
-    constexpr std::ptrdiff_t kTiles = 24, kMatrices = 36, kGap = 64, kBytes = 4;  // as in kernels/conv3x3.h, in float32
+    constexpr std::ptrdiff_t kTiles = 24, kMatrices = 36, kGap = 64, kBytes = 4;  // as in kernels/winograd.h, in float32
     return threads * kMatrices * (kTiles * (inputs + outputs) * kBytes + 2 * kGap);
 }
 
