@@ -7,7 +7,9 @@ compared with the network before a number is read, and nothing large is allocate
 
 import json
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ..errors import UnrainError
 from . import build, find, published
@@ -63,7 +66,7 @@ def load_file(path: str | Path, name: str | None = None) -> nn.Module:
             kept = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118, it is no mapping
             shapes = {key: (tuple(part.get_shape()), _is_float(part.get_dtype())) for key, part in kept.items()}
             found = card["model"]
-            expected = _expected(path, found, card["config"])
+            expected = _expected(path, found, card["config"], most=len(kept))
             mismatch = first_mismatch(expected, shapes)
             if name is not None and name != found:
                 mismatch = first_mismatch(_expected(path, name, {}), shapes)
@@ -99,14 +102,35 @@ def first_mismatch(expected: Mapping[str, tuple], found: Mapping[str, tuple]) ->
     return None if extra is None else f"{extra!r} is not a weight of this network"
 
 
-def _expected(path: Path, name: str, config: Mapping[str, Any]) -> dict[str, tuple]:
-    """Keys, shapes and kinds of the network, which is built without memory for its weights."""
+def _expected(path: Path, name: str, config: Mapping[str, Any], most: int | None = None) -> dict[str, tuple]:
+    """Keys, shapes and kinds of the network, which is built without memory for its weights.
+
+    With `most`, building ends once there are far more weights than that: layers without number take memory too.
+    """
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), nullcontext() if most is None else _at_most(most, path, name):
             state = build(name, **config).state_dict()
     except (TypeError, ValueError, RuntimeError) as error:
         raise UnrainError(f"{path}: its configuration builds no {name}: {_one_line(error)}") from error
     return {key: (tuple(value.shape), value.is_floating_point()) for key, value in state.items()}
+
+
+@contextmanager
+def _at_most(count: int, path: Path, name: str) -> Iterator[None]:
+    """Ends what this thread builds once it has far more weights than the file."""
+    limit, mine, made = 2 * count + 16, threading.get_ident(), 0  # some are made anew while a network is built
+
+    def one_more(*_: Any) -> None:
+        nonlocal made
+        made += threading.get_ident() == mine
+        if made > limit:
+            raise UnrainError(f"{path} does not fit {name}: its configuration asks for more than its {count} weights.")
+
+    hook = register_module_parameter_registration_hook(one_more)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _card(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -230,3 +231,31 @@ def test_a_model_of_unknown_name_is_not_saved(tmp_path):
     model.name = "mine"
     with pytest.raises(UnrainError, match="no model is called 'mine'"):
         checkpoint.save(model, tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "stages"),
+    [
+        ("mspfn", {"modules": 1024, "units": 1024}, None),
+        ("srn", {"blocks": 1024}, 6),
+        ("stagewise", {"stages": 1024}, 12),
+        ("mlmcn", {"depths": [1024, 1024, 1024]}, None),
+    ],
+)
+def test_a_tiny_file_does_not_take_the_machines_memory(tmp_path, monkeypatch, name, config, stages):
+    """Millions of layers without a number in them are gigabytes, too."""
+    path = tmp_path / "tiny.safetensors"
+    card = {"format": 1, "model": name, "config": config, "stages": stages}
+    save_file({"x": torch.zeros(1)}, path, {"unrain": json.dumps(card)})
+    assert path.stat().st_size < 300
+    made = []
+    real = torch.nn.Module.register_parameter
+    monkeypatch.setattr(torch.nn.Module, "register_parameter", lambda *args: made.append(1) or real(*args))
+    with pytest.raises(UnrainError, match=r"its configuration asks for more than its 1 weights|no option") as error:
+        unrain.load(path)
+    assert "\n" not in str(error.value) and len(made) < 100
+
+
+def test_a_network_built_meanwhile_in_another_thread_is_not_counted(saved):
+    with checkpoint._at_most(1, saved, "srn"), ThreadPoolExecutor(1) as pool:
+        assert len(list(pool.submit(unrain.build, "mspfn-light").result().parameters())) > 100
