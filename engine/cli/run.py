@@ -61,6 +61,9 @@ def command(
         str | None,
         typer.Option("--max-memory", help="What a picture may take beside the weights: 800M, 2G; 1G by default."),
     ] = None,
+    strength: Annotated[
+        float, typer.Option("--strength", min=0, max=1, help="How much of the rain is taken out: 0 none of it, 1 all.")
+    ] = 1.0,
     recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Also the folders inside a folder.")] = False,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also write NAME-compare: before and after, side by side.")
@@ -124,7 +127,8 @@ def command(
         raise UnrainError("--gpu and --device say the same thing; give one of them")
     if output == "-" and as_json:
         raise UnrainError("stdout carries the frames; leave --json out, or name a file with -o")
-    limits = {"tile": tile_size(tile), "max_memory": None if max_memory is None else byte_count(max_memory)}
+    settings = {"tile": tile_size(tile), "max_memory": None if max_memory is None else byte_count(max_memory)}
+    settings["strength"] = strength
     pictures, videos = _sort(inputs, recursive)
     jobs: list[Job] = []
     if pictures:
@@ -158,7 +162,7 @@ def command(
                 "device": device if gpu is None else f"cuda:{gpu}",
                 "max_pixels": max_pixels,
                 "quality": quality,
-                "limits": limits,
+                "settings": settings,
             }
             ended, answer["ray"] = derain_on_ray(
                 waiting,
@@ -180,7 +184,7 @@ def command(
             backend,
             precision,
             0.0 if len(waiting) < _MANY and not waiting_videos else None,
-            limits,
+            settings,
         )
         answer.update(details)
         if waiting:

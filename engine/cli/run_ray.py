@@ -47,7 +47,7 @@ class Work:
     threads: int | None
     backend: str
     precision: str
-    limits: dict[str, Any]  # tile and max_memory of the Engine
+    settings: dict[str, Any]  # tile, max_memory and strength of the Engine
     max_pixels: int
     quality: int
     overwrite: bool
@@ -174,7 +174,7 @@ class Worker:
             work.backend,
             work.precision,
             trial_seconds=None,
-            limits=work.limits,
+            settings=work.settings,
         )
         self.derain = frame_function(engine)
         self.folder = work.staging / f"{socket.gethostname()}-{os.getpid()}"

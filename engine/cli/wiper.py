@@ -39,15 +39,15 @@ def prepare_engine(
     backend: str,
     precision: str,
     trial_seconds: float | None,
-    limits: dict[str, Any],
+    settings: dict[str, Any],
 ) -> tuple["Engine", dict[str, Any]]:
-    """An engine for a model, and what there is to say of it; `trial_seconds` and `limits` are the Engine's."""
+    """An engine for a model, and what there is to say of it; `trial_seconds` and `settings` are the Engine's."""
     from ..runtime import Engine
 
     place = pick_device(device)
     model: Any = load_model(name, weights, stages)
     _say_what_the_engine_says()
-    engine = Engine(model, backend, precision, place, threads, trial_seconds=trial_seconds, **limits)
+    engine = Engine(model, backend, precision, place, threads, trial_seconds=trial_seconds, **settings)
     details = {"model": model.name, "stages": getattr(model, "stages", None), "device": str(place)}
     return engine, details
 

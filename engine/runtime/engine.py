@@ -20,6 +20,7 @@ from . import tiling
 from .backends import Runner, Step
 from .explanation import Explanation
 from .selection import Chosen, Selection
+from .strength import blended, checked
 from .turns import Turns, limited_to
 
 
@@ -40,6 +41,8 @@ class Engine:
     calibration  folder of rainy pictures that int8 learns its ranges from, None for bundled ones
     trial_seconds  about how long that trial may take, 30 if left out (or UNRAIN_TRIAL_SECONDS); at 0 nothing is timed,
                  and a stored result is taken or what needs no build, which suits a handful of pictures
+    strength     how much of the rain is taken out, from 0 (the picture as it is, to the bit) to 1 (all that the network
+                 takes out)
 
     "auto" is decided with the first picture of a size class, by a short trial that is kept on disk (UNRAIN_CACHE).
 
@@ -62,6 +65,7 @@ class Engine:
         stages: int | None = None,
         calibration: Path | str | None = None,
         trial_seconds: float | None = None,
+        strength: float = 1.0,
     ) -> None:
         if threads is not None and threads < 1:
             raise UnrainError(f"threads must be at least 1, got {threads}")
@@ -71,8 +75,20 @@ class Engine:
         self.model = _with_stages(model, stages)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.threads, self.tile, self.max_memory = threads, tile, max_memory
+        self.strength = checked(strength)
         self.stages = getattr(self.model, "stages", None)
-        self._asked = backend, precision, self.device, threads, tile, max_memory, None, calibration, trial_seconds
+        self._asked = (
+            backend,
+            precision,
+            self.device,
+            threads,
+            tile,
+            max_memory,
+            None,
+            calibration,
+            trial_seconds,
+            strength,
+        )
         self._turns = Turns(self.device)
         self._last: tuple[Chosen, tiling.Plan | None] | None = None  # what the last call ran
         with limited_to(threads):
@@ -95,11 +111,13 @@ class Engine:
         with limited_to(self.threads):
             runner, plan = self._runner_and_plan(*x.shape[-2:])
             with self._turn(runner):
-                return self._whole_or_tiles(x, runner, plan).clamp(0, 1).to(x.device, x.dtype)
+                derained = self._whole_or_tiles(x, runner, plan).clamp(0, 1)
+                return blended(x, derained, self.strength).to(x.device, x.dtype)
 
     def steps(self, x: Tensor, state: Any = None, image: Tensor | None = None) -> Iterator[Step]:
         """The pictures of a recurrent network one stage after the other: see `backends.Runner.steps`. Never tiled.
 
+        They are the network's own, whatever the strength: what a state goes on from must be.
         Other threads may call the Engine between two stages.
         """
         with limited_to(self.threads):
@@ -174,19 +192,19 @@ class Engine:
             runner, plan = self._runner_and_plan(height, width)
             with self._turn(runner):
                 if plan.tile is None:
-                    return _picture(runner.run(frame_to_tensor(frame, device=self.device)))
+                    return self._bytes(runner, frame)
                 out = np.empty(frame.shape, np.uint8)
                 for window in tiling.windows(height, width, plan.tile, plan.halo):
-                    part = frame_to_tensor(frame[window.rows, window.columns], device=self.device)
-                    out[window.place] = _picture(runner.run(part)[(..., *window.kept)])
+                    out[window.place] = self._bytes(runner, frame[window.rows, window.columns])[window.kept]
                 return out
 
-
-def _picture(x: Tensor) -> np.ndarray:
-    """[1,3,H,W] as bytes. They hold no NaN, which must not become a black pixel unseen."""
-    if not x.isfinite().all():
-        raise UnrainError("the model gave values that are no numbers (NaN or infinite)")
-    return tensor_to_frame(x).cpu().numpy()
+    def _bytes(self, runner: Runner, frame: np.ndarray) -> np.ndarray:
+        """A picture from bytes to bytes. They hold no NaN, which must not become a black pixel unseen."""
+        x = frame_to_tensor(frame, device=self.device)
+        derained = runner.run(x)
+        if not derained.isfinite().all():
+            raise UnrainError("the model gave values that are no numbers (NaN or infinite)")
+        return tensor_to_frame(blended(x, derained, self.strength)).cpu().numpy()
 
 
 def _with_stages(model: nn.Module, stages: int | None) -> nn.Module:

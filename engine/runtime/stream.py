@@ -18,6 +18,7 @@ from .degrade import Budget
 from .scene import SPARSE, Difference, Scene
 from .status import Counters, Outcome, Status
 from .stream_worker import CLOSED, Answer, Steps, Worker
+from .strength import checked
 
 SAME = 50.0  # dB between two runs on the same frame
 KNOWN = 40.0  # dB between a run on a known frame and its known answer
@@ -38,6 +39,8 @@ class Stream:
     limit        the largest mean change of a frame, in [0,1], that is believed
     after, recover  faults in a row that cost stages, good frames in a row that bring one back
     known        a frame and its derained picture, which the self-test must reproduce (40 dB)
+    strength     how much of the rain is taken out, from 0 to 1; None for the engine's own. What is carried, and the
+                 self-test, are the network's whole work all the same
 
     A self-test runs at the start: it makes every buffer, and compares two runs on one frame. Where it fails, every
     frame is passed through until `test_itself` has been called again and succeeded.
@@ -59,10 +62,12 @@ class Stream:
         after: int = 5,
         recover: int = 60,
         known: tuple[np.ndarray, np.ndarray] | None = None,
+        strength: float | None = None,
     ) -> None:
         height, width = size
         full = engine.stages or 1
         _check_arguments(height, width, deadline_ms, carry, stages, engine.stages)
+        strength = checked(getattr(engine, "strength", 1.0) if strength is None else strength)
         if known is not None and any(_what_is_wrong(frame, (height, width)) for frame in known):
             raise UnrainError(f"known must be two uint8 RGB pictures of {height} x {width}")
 
@@ -72,7 +77,8 @@ class Stream:
         self._gap = (max(500.0, 4 * deadline_ms) if gap_ms is None else gap_ms) / 1e3
         self._difference = Difference(height, width)
         self._scene = Scene(height, width, self._gap)
-        self._worker = Worker(engine, self.size, carry)
+        self._worker = Worker(engine, self.size, carry, blends=strength != 1)
+        self._strength = strength
         weakref.finalize(self, self._worker.close)
         self._budget, self._steps = Budget(full, after, recover), full
         self.self_test = self.test_itself()
@@ -174,7 +180,7 @@ class Stream:
         return None
 
     def _derain(self, frame: np.ndarray, deadline: float) -> tuple[np.ndarray, Outcome, int, str | None]:
-        refusal = self._worker.start(frame, self._budget.stages, deadline)
+        refusal = self._worker.start(frame, self._budget.stages, deadline, self._strength)
         if refusal is not None:
             # The frame under way has been counted as a fault already, unless it hangs.
             if self._worker.busy_seconds() > self._gap:
@@ -201,7 +207,7 @@ class Stream:
 
     def _run_without_deadline(self, frame: np.ndarray) -> Answer:
         forever = time.perf_counter() + _PATIENCE
-        refusal = self._worker.start(frame, self._budget.full, forever)
+        refusal = self._worker.start(frame, self._budget.full, forever, 1.0)
         return self._worker.answer(forever) if refusal is None else Answer(0, False, refusal, None)
 
     def _check_stage_by_stage(self, network: int | None, wanted: int | None) -> None:

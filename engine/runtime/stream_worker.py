@@ -43,13 +43,14 @@ class Worker:
     that whoever fetches it waits for neither a stage nor a device.
     """
 
-    def __init__(self, engine: Steps, size: tuple[int, int], carry: str | None) -> None:
+    def __init__(self, engine: Steps, size: tuple[int, int], carry: str | None, blends: bool) -> None:
         self._engine, self._carry = engine, carry
         on_gpu = engine.device.type == "cuda"
         shape = (1, 3, *size)
         self._frame = torch.empty((1, *size, 3), dtype=torch.uint8, pin_memory=on_gpu)
         self._sent = torch.empty_like(self._frame, device=engine.device) if on_gpu else self._frame
         self._input = torch.empty(shape, device=engine.device)
+        self._blend = torch.empty(shape if blends else 0, device=engine.device)
         self._carried = torch.empty(shape if carry == "image" else 0, device=engine.device)
         self._bytes = torch.empty((1, *size, 3), dtype=torch.uint8, device=engine.device) if on_gpu else None
         pictures = [torch.empty((1, *size, 3), dtype=torch.uint8, pin_memory=on_gpu) for _ in range(HELD + 2)]
@@ -59,7 +60,7 @@ class Worker:
         self._has_carried = False
         self.can_carry = carry != "state"  # or not, as the network's first frame shows
         self._lock = threading.Condition()
-        self._job: tuple[int, float] | None = None
+        self._job: tuple[int, float, float] | None = None
         self._busy = self._closed = False
         self._begun = 0.0
         self._done, self._complete = 0, False
@@ -71,7 +72,7 @@ class Worker:
         self._thread = threading.Thread(target=self._loop, name="unrain-stream", daemon=True)
         self._thread.start()
 
-    def start(self, frame: np.ndarray, stages: int, deadline: float) -> str | None:
+    def start(self, frame: np.ndarray, stages: int, deadline: float, strength: float) -> str | None:
         """Hands a frame over; or why not, as when the one before leaves no time for a stage before the deadline."""
         with self._lock:
             ready = self._lock.wait_for(self._takes_frames_or_never_will, _seconds_to(deadline - self.stage_seconds))
@@ -81,7 +82,7 @@ class Worker:
                 return "the frame before is still being computed"
             self._frame[0].numpy()[...] = frame
             self._done, self._complete, self._error = 0, False, None
-            self._job, self._busy, self._begun = (stages, deadline), True, time.perf_counter()
+            self._job, self._busy, self._begun = (stages, deadline, strength), True, time.perf_counter()
             self._lock.notify_all()
         return None
 
@@ -137,10 +138,10 @@ class Worker:
                     self._error, self._busy = CLOSED, False  # for whoever waits for a frame that nobody will compute
                     self._lock.notify_all()
                     return
-                (stages, deadline), self._job = self._job, None
+                job, self._job = self._job, None
             error = None
             try:
-                error = self._compute(stages, deadline)
+                error = self._compute(*job)
             except BaseException as problem:  # whatever it is, this thread must outlive it
                 error = f"{type(problem).__name__} in the network"
                 self.last_error = f"{type(problem).__name__}: {problem}"[:300]
@@ -150,7 +151,7 @@ class Worker:
                     self._forget()
                 self._lock.notify_all()
 
-    def _compute(self, stages: int, deadline: float) -> str | None:
+    def _compute(self, stages: int, deadline: float, strength: float) -> str | None:
         with self._lock:
             epoch = self._epoch
             state = self._state if self._has_carried and self._carry == "state" else None
@@ -174,13 +175,20 @@ class Worker:
             # One reduction, and nothing allocated but a number: NaN and Inf both survive a sum.
             if not torch.isfinite(step.image.sum()):
                 return "values that are no numbers"
-            self._publish(step.image, done, done == stages)
+            self._publish(self._blended(step.image, strength), done, done == stages)
             now = time.perf_counter()
             self.stage_seconds = now - begin if done == 1 else 0.5 * (self.stage_seconds + now - begin)
             self.beats += 1
         if self._carry is not None and step is not None:
             self._keep(step, epoch)
         return None
+
+    def _blended(self, derained: Tensor, strength: float) -> Tensor:
+        """As `strength.blended`, in a buffer of its own: the network goes on from what it gave."""
+        if strength == 1:
+            return derained
+        self._blend.copy_(derained).clamp_(0, 1)
+        return torch.lerp(self._input, self._blend, strength, out=self._blend)
 
     def _publish(self, image: Tensor, done: int, complete: bool) -> None:
         """The stage's picture becomes the latest."""

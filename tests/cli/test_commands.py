@@ -269,6 +269,18 @@ def test_a_name_that_is_no_text_is_derained_and_told(picture, weights, tmp_path)
     assert read_image(tmp_path / "out" / name).shape == (20, 31, 3)
 
 
+def test_strength(unrain_run, picture, weights, tmp_path):
+    for strength in ("0", "0.5", "1"):
+        out = str(tmp_path / f"{strength}.png")
+        code, _, err = unrain_run("run", str(picture), "-o", out, "-n", weights, *EXACT, "--strength", strength)
+        assert (code, err) == (0, "")
+    rainy, half, dry = (read_image(path).astype(int) for path in (picture, tmp_path / "0.5.png", tmp_path / "1.png"))
+    assert np.array_equal(read_image(tmp_path / "0.png"), rainy) and not np.array_equal(dry, rainy)
+    assert np.abs(2 * half - rainy - dry).max() <= 2
+    code, _, err = unrain_run("run", str(picture), "-o", str(tmp_path / "no.png"), "--strength", "1.5")
+    assert code == 2 and "--strength" in err and err.count("\n") == 1
+
+
 def test_models_json_names_every_network(unrain_run):
     code, out, _ = unrain_run("models", "--json")
     rows = json.loads(out)
