@@ -4,6 +4,7 @@ import copy
 import pickle
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 import unrain
 from unrain.engine.runtime import Stream
 from unrain.engine.runtime.backends import Runner, fused
+from unrain.engine.runtime.backends.graph_runner import translated
 from unrain.engine.runtime.engine import Engine
 from unrain.engine.runtime.fidelity import sample
 from unrain.engine.runtime.turns import limited_to
@@ -160,6 +162,22 @@ def test_explain_tells_one_whole_call_while_others_run():
         return all((each["tile"] is None) == (each["halo"] is None) and str(each) for each in told)
 
     assert all(in_threads(3, work))
+
+
+def test_engines_in_several_threads_translate_their_networks_one_at_a_time():
+    models = [unrain.build("srn", channels=4, blocks=1) for _ in range(4)]
+    at_work, graphs = threading.Lock(), {}
+
+    def translate(model):
+        assert at_work.acquire(blocking=False)
+        time.sleep(0.005)
+        at_work.release()
+        return graphs.setdefault(id(model), object())
+
+    def work(number):
+        return all(translated(translate, models[number]) is graphs[id(models[number])] for _ in range(5))
+
+    assert all(in_threads(4, work))
 
 
 class Meeting(Runner):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _KEPT = 2  # graphs: the same one serves several backends and precisions in a trial, and takes seconds to translate
 _graphs: OrderedDict[tuple[str, str], onnx.ModelProto] = OrderedDict()
+_translating = threading.Lock()  # PyTorch exports one network at a time
 
 Session = Callable[[dict[str, Tensor]], list[Tensor]]  # named inputs to the outputs, in the graph's order
 
@@ -25,11 +27,12 @@ Session = Callable[[dict[str, Tensor]], list[Tensor]]  # named inputs to the out
 def translated(translate: Callable[[nn.Module], onnx.ModelProto], model: nn.Module) -> onnx.ModelProto:
     """The graph, the last few of which are kept. Nobody may change it."""
     key = (translate.__name__, model_hash(model))
-    if key not in _graphs:
-        _graphs[key] = translate(model)
-        while len(_graphs) > _KEPT:
-            _graphs.popitem(last=False)
-    return _graphs[key]
+    with _translating:
+        if key not in _graphs:
+            _graphs[key] = translate(model)
+            while len(_graphs) > _KEPT:
+                _graphs.popitem(last=False)
+        return _graphs[key]
 
 
 class GraphRunner(Runner):
