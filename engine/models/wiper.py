@@ -92,8 +92,8 @@ class Wiper(nn.Module):
     def initial_state(self, x: Tensor) -> WiperState:
         """Nothing seen yet: zeros for frames of the shape of `x`."""
         batch, _, height, width = x.shape
-        rows, columns = (-(-side // _MULTIPLE) * _MULTIPLE // 4 for side in (height, width))
-        return WiperState(torch.zeros_like(x), x.new_zeros(batch, self.config.hidden, rows, columns))
+        hidden = x.new_zeros(batch, self.config.hidden, _hidden_side(height), _hidden_side(width))
+        return WiperState(torch.zeros_like(x), hidden)
 
     def step(self, x: Tensor, state: WiperState) -> tuple[Tensor, WiperState]:
         """One frame [B, 3, H, W] in [0, 1]; returns the picture and the state for the frame after it."""
@@ -118,10 +118,15 @@ class Wiper(nn.Module):
         return self.step(x, self.initial_state(x) if state is None else state)[0]
 
 
+def _hidden_side(side: int) -> int:
+    """A quarter of a side padded to a multiple of 8. No negative numbers: graph formats round their quotients up."""
+    return (side + _MULTIPLE - 1) // _MULTIPLE * (_MULTIPLE // 4)
+
+
 def _check_state(state: WiperState, x: Tensor, hidden: int) -> None:
     batch, _, height, width = x.shape
-    rows, columns = (-(-side // _MULTIPLE) * _MULTIPLE // 4 for side in (height, width))
-    for given, wanted in ((state.picture, (batch, 3, height, width)), (state.hidden, (batch, hidden, rows, columns))):
+    sides = _hidden_side(height), _hidden_side(width)
+    for given, wanted in ((state.picture, (batch, 3, height, width)), (state.hidden, (batch, hidden, *sides))):
         if tuple(given.shape) != wanted:
             raise UnrainError(
                 f"the state is of shape {list(given.shape)} where frames of {height} x {width} need {list(wanted)}; "
