@@ -22,7 +22,7 @@ class Book:
         self._entries: dict[str, list[tuple[str, str, Outcome, dict[str, Any]]]] = defaultdict(list)
 
     def look(self, device: str) -> None:
-        """Measures what the machine can do, before and after each race, so all over the session: a busy moment shows less."""
+        """Measures what the machine can do, before and after each race: a busy moment shows less."""
         known = self.limits.get(device)
         self.limits[device] = known.or_better(limits.glimpse(device)) if known else limits.measured(device)
 
