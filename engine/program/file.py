@@ -217,13 +217,12 @@ def _decoded(data: bytes) -> Program:
         raise ValueError("it asks for a padding that there is not")
     records = (RUN, VALUE, INSTRUCTION, NUMBER, CONSTANT, MARK, PORT)
     tables = [
-        [record.unpack_from(data, at + number * record.size) for number in range(_sane(count, record.size, data))]
+        list(record.iter_unpack(_section(data, at, count * record.size)))
         for record, count, at in zip(records, counts, places, strict=False)
     ]
     runs, values, instructions, numbers, constants, marks, ports = tables
-    data_at, data_bytes, text_at, text_bytes, card_at, card_bytes = places[7:]
+    block, text, card = (_section(data, *each) for each in zip(places[7::2], places[8::2], strict=True))
     operands = [each for (each,) in numbers]
-    text = data[text_at : text_at + text_bytes]
 
     def instruction(fields: Sequence[int]) -> Instruction:
         op, act1, act2, flags, output, second, *lists, only, place = fields[:12]
@@ -248,10 +247,8 @@ def _decoded(data: bytes) -> Program:
             tuple(Port(_absent(value), *others) for value, *others in mine[3]),
         )
 
-    block = data[data_at : data_at + data_bytes]
     tensors = tuple(_constant(block, *each) for each in constants)
-    card = json.loads(data[card_at : card_at + card_bytes])
-    program = Program(tuple(run(each) for each in runs), tensors, multiple, padding, card)
+    program = Program(tuple(run(each) for each in runs), tensors, multiple, padding, json.loads(card))
     if _ends(program) != (inputs, outputs):
         raise ValueError("its pictures have other channels than it says")
     return program
@@ -263,10 +260,10 @@ def _ends(program: Program) -> tuple[int, int]:
     return run.values[0].channels, run.values[run.marks[-1].picture].channels
 
 
-def _sane(count: int, size: int, data: bytes) -> int:
-    if count * size > len(data):
-        raise ValueError("it counts more records than it has bytes")
-    return count
+def _section(data: bytes, at: int, size: int) -> bytes:
+    if at < HEADER_BYTES or at % ALIGNMENT or at + size > len(data):
+        raise ValueError("a section lies outside the file")
+    return data[at : at + size]
 
 
 def _absent(number: int) -> int | None:

@@ -10,6 +10,7 @@ the network pads to is seen by giving it another size, up to its first convoluti
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -153,7 +154,7 @@ def _traced(module: nn.Module, call: Any, example: tuple[Tensor, ...]) -> Any:
 
 
 def _largest(run: Run) -> int:
-    return 1 << max((each.down for each in run.nodes), default=0)
+    return 1 << max([0, *(each.down for each in run.nodes)])
 
 
 class _Found(Exception):
@@ -181,10 +182,13 @@ class _Watch(TorchDispatchMode):
 
 def _padding(module: nn.Module, channels: int) -> tuple[int, int]:
     """What the network pads to, and how: it is given pictures that are one larger than the multiples of 64."""
-    watch = _Watch()
+    watch, log = _Watch(), logging.getLogger("torch._subclasses.fake_tensor")
+    said, log.disabled = log.disabled, True
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), watch:
             module(torch.empty(1, channels, SIDES[0] + 1, SIDES[1] + 1))
     except Exception:  # it stops at the first convolution; one that does not take such pictures does not pad
         pass
+    finally:
+        log.disabled = said
     return watch.found or (1, 0)
