@@ -13,7 +13,7 @@ from unrain.export.onnx_export import export_onnx
 from unrain.export.onnx_run import session
 from unrain.export.pictures import batches
 
-QUICK = ("srn", "stagewise", "timelapse")
+QUICK = ("srn", "stagewise", "timelapse", "wiper-s")
 NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in unrain.models()]
 LARGE = ((480, 320), (720, 1280))
 # ONNX Runtime holds 22 kB for each pixel of it: 1280x720 took more than the 24 GB of the machine it was tried on.
