@@ -20,12 +20,12 @@ namespace {
 struct Free {
     void operator()(void* block) const { ::operator delete(block, std::align_val_t{64}); }
 };
-using Block = std::unique_ptr<void, Free>;
+using Block = std::shared_ptr<void>;  // 64 bytes aligned
 
 Block block_of(std::size_t bytes) {
     void* block = ::operator new(bytes > 0 ? bytes : 1, std::align_val_t{64}, std::nothrow);
     if (block == nullptr) throw py::value_error("not enough memory: " + std::to_string(bytes) + " bytes");
-    return Block(block);
+    return Block(block, Free());
 }
 
 void check(bool right, const Message& message) {
@@ -84,12 +84,17 @@ struct ContextBlock {
     std::shared_ptr<PreparedBlock> prepared;
     program::Plan plan;
     Block memory;
+    std::size_t capacity;
     std::unique_ptr<program::Context> context;
 
-    ContextBlock(std::shared_ptr<PreparedBlock> of, program::Size size, int threads) : prepared(std::move(of)) {
+    // In the memory of a context that is no longer used, where that is large enough.
+    ContextBlock(std::shared_ptr<PreparedBlock> of, program::Size size, int threads, const ContextBlock* former)
+        : prepared(std::move(of)) {
         Message message;
         check(program::make_plan(prepared->prepared, size, threads, plan, message), message);
-        memory = block_of(plan.bytes());
+        const bool fits = former != nullptr && former->capacity >= plan.bytes();
+        memory = fits ? former->memory : block_of(plan.bytes());
+        capacity = fits ? former->capacity : plan.bytes();
         context = std::make_unique<program::Context>(plan, memory.get(), prepared->chosen->program,
                                                      prepared->name_of_tier());
     }
@@ -180,16 +185,18 @@ void bind_program(py::module_& m) {
     py::class_<ContextBlock, std::shared_ptr<ContextBlock>>(m, "Context", py::buffer_protocol(),
                                                             "One call in flight; its memory as a buffer of bytes.")
         .def(py::init([](std::shared_ptr<PreparedBlock> prepared, std::ptrdiff_t batch, std::ptrdiff_t height,
-                         std::ptrdiff_t width, int threads) {
+                         std::ptrdiff_t width, int threads, const ContextBlock* former) {
                  return std::make_shared<ContextBlock>(std::move(prepared), program::Size{batch, height, width},
-                                                       threads);
+                                                       threads, former);
              }),
-             py::arg("prepared"), py::arg("batch"), py::arg("height"), py::arg("width"), py::arg("threads"))
+             py::arg("prepared"), py::arg("batch"), py::arg("height"), py::arg("width"), py::arg("threads"),
+             py::arg("former") = py::none())
         .def_buffer([](ContextBlock& c) {
             return py::buffer_info(static_cast<std::uint8_t*>(c.memory.get()),
                                    static_cast<py::ssize_t>(c.plan.bytes()));
         })
         .def_property_readonly("bytes", [](const ContextBlock& c) { return c.plan.bytes(); })
+        .def_property_readonly("capacity", [](const ContextBlock& c) { return c.capacity; })
         .def("start", &ContextBlock::start, py::arg("run"), py::arg("x"))
         .def("advance", &ContextBlock::advance, py::arg("mark"), py::arg("y"))
         .def("port", &ContextBlock::port, py::arg("number"))
