@@ -164,8 +164,7 @@ def _memory_read(each: Instruction, operands: list, constants: list, out: Value)
 
 def _fill(each: Instruction, operands: list, constants: list, out: Value) -> Tensor:
     batch, _, height, width = operands[0].shape
-    sides = (1, 1) if out.kind else (height >> out.down, width >> out.down)
-    return constants[0].view(1, -1, 1, 1).expand(batch, -1, *sides)
+    return constants[0].view(1, -1, 1, 1).expand(batch, -1, height, width)
 
 
 def _float(bits: int) -> float:

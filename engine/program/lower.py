@@ -97,6 +97,13 @@ class _Lowering:
         self.values.append(file.Value(kind, storage(node, self.source, self.readers), max(node.down, 0), node.channels))
         return self.places[node]
 
+    def _as_large_as(self, node: Node) -> int:
+        """Some map of this size."""
+        sizes = [(0, node.down) == (value.kind, value.down) for value in self.values]
+        if True not in sizes:
+            raise Refused(f"{refusal(node)} (constants of a size that no map has before)")
+        return sizes.index(True)
+
     def _instruction(self, node: Node, cell: Node | None, only_for_mark: int) -> file.Instruction:
         op = {"cat": "copy"}.get(node.op, node.op)
         if op not in file.OPS:
@@ -105,7 +112,7 @@ class _Lowering:
         if op == "lstm" and len(operands) == 3:
             operands = [operands[0], None, *operands[1:], None]
         if op == "fill":
-            operands = [0]
+            operands = [self._as_large_as(node)]
         always, flagged = CONSTANTS.get(op, ((), ()))
         held = node.constants
         names = (*always, *(name for name in flagged if name in held))

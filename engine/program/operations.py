@@ -327,6 +327,9 @@ def _sum(at: Translator, op: str, x: Value, y: Value, sign: float) -> Node:
     """x + sign * y."""
     x, y = at.maps(x, y)
     _mapped_or_constant(x, y)
+    for number, other, its_sign in ((x, y, sign), (y, x, 1)):
+        if isinstance(number, int | float) and number == 0 and its_sign == 1:
+            return other
     if isinstance(x, Node) and isinstance(y, Node):
         if abs(sign) != 1:
             y, sign = affine(at, y, scale=_each(y, abs(sign))), sign / abs(sign)
@@ -510,13 +513,10 @@ def _pooled(kind: str) -> Callable[..., Node]:
     def pool(at: Translator, x: Node, kernel, stride=(), padding=0, *rest: Value, **options: Value) -> Node:
         _mapped(x)
         kernel = _pair(kernel, "kernel")
-        if (
-            _pair(stride or kernel, "stride") != kernel
-            or _pair(padding, "padding")
-            or at.down - x.down != kernel.bit_length() - 1
-        ):
+        apart = _pair(stride or kernel, "stride") == kernel and _pair(padding, "padding") == 0
+        if not apart or (1 << (at.down - x.down)) != kernel:
             raise Unknown("that overlaps")
-        return at.add("pool", (x,), x.channels, at.down, {"kind": kind, "k": kernel})
+        return x if kernel == 1 else at.add("pool", (x,), x.channels, at.down, {"kind": kind, "k": kernel})
 
     return pool
 

@@ -12,6 +12,7 @@ from unrain.engine.program.rules import (
     epilogue,
     hoist,
     joined,
+    order,
     pieces,
     shared,
     sign,
@@ -386,8 +387,19 @@ def test_reading_a_memory(small, weights):
     assert network.is_right()
 
 
+def test_what_makes_room_comes_early(small, weights):
+    """A branch's wide map does not wait for the other branch's."""
+    v, w, p, q = weights(16, 3), weights(16, 3), weights(3, 16), weights(3, 16)
+    network = small(lambda x: (lambda a, b: x - (p(a) + q(b)))(v(x), w(x)))
+    network.after(epilogue.differences, epilogue.sums)
+    assert network.run.nodes[1].channels == 16
+    network.after(order.early)
+    assert [node.channels for node in network.run.nodes] == [16, 3, 16, 3]
+    assert network.is_right()
+
+
 def test_all_rules_are_in_the_list():
-    homes = (zeros, joined, attention, affine, cells, pieces, shared, epilogue, sign, hoist)
+    homes = (zeros, joined, attention, affine, cells, pieces, shared, epilogue, sign, hoist, order)
     here = {
         value
         for home in homes

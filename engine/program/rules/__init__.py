@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ..graph import Rule, Run
-from . import affine, attention, cells, epilogue, hoist, joined, pieces, shared, sign, zeros
+from . import affine, attention, cells, epilogue, hoist, joined, order, pieces, shared, sign, zeros
 
 ALL: tuple[Rule, ...] = (
     shared.once,
@@ -36,6 +36,7 @@ ALL: tuple[Rule, ...] = (
     epilogue.sums,
     sign.needless_relus,
     hoist.unchanging_sources,
+    order.early,
 )
 ROUNDS = 12
 

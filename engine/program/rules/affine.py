@@ -32,7 +32,8 @@ def merged(run: Run) -> Run:
         if inner.op != "affine" or inner["act1"] != "none":
             needed = _needed(inner, *_parts(node))
             trivial = {name: None for name in node.constants if needed.get(name, 0) is None}
-            return node.but(constants=trivial) if trivial else None
+            clean = node.but(constants=trivial)
+            return inner if is_identity(clean) else clean if trivial else None
         scale, offset, order = _parts(node)
         inner_scale, inner_offset, inner_order = _parts(inner)
         both = scale * inner_scale[order], scale * inner_offset[order] + offset, inner_order[order]

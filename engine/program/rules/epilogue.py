@@ -20,11 +20,12 @@ def activations(run: Run) -> Run:
             return None
         second = source.op == "conv" and (source["adds"] or source["act1"] != "none")
         place = "act2" if second else "act1"
-        if source[place] != "none":
+        slope = node.constants.get("slope")
+        if source[place] != "none" or (second and source["shuffle"] and slope is not None and len(slope) > 1):
             return None
-        slopes = {"slope2" if second else "slope1" if source.op == "conv" else "slope": node.constants.get("slope")}
-        if source["shuffle"] and not second and slopes["slope1"] is not None and len(slopes["slope1"]) > 1:
-            slopes = {"slope1": slopes["slope1"].repeat_interleave(source["shuffle"] ** 2)}
+        if source["shuffle"] and slope is not None and len(slope) > 1:
+            slope = slope.repeat_interleave(source["shuffle"] ** 2)
+        slopes = {"slope2" if second else "slope1" if source.op == "conv" else "slope": slope}
         return source.but(attributes={place: node["act1"]}, constants=slopes, absorbed=(node,))
 
     return rewritten(run, change)
