@@ -27,7 +27,7 @@ setup(
         "unrain": ["py.typed"],
         # What the CUDA kernels are made of: CuPy compiles it on machines where there was no nvcc.
         "unrain.csrc": ["*.h", "cuda/*.cuh", "pixel/*.h", "simd/scalar.h"],
-        "unrain.engine": ["weights/*.safetensors", "weights/*.md", "demo/*", "page/*"],
+        "unrain.engine": ["weights/*.safetensors", "weights/*.md", "demo/*", "page/*", "evaluation/*.npz"],
     },
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildNative},

@@ -36,8 +36,12 @@ def command(
     weights: Annotated[Path | None, typer.Option("-w", "--weights", help="Weights instead of those shipped.")] = None,
     stages: Annotated[int | None, typer.Option("--stages", "-T", min=1, max=100, help="Of a recurrent model.")] = None,
     metrics: Annotated[
-        str, typer.Option("--metrics", help="Of psnr_y, psnr_rgb, ssim_y, ssim_rgb, fsim, fsimc, vif; comma between.")
-    ] = "psnr_y,ssim_y,psnr_rgb,ssim_rgb",
+        str | None,
+        typer.Option(
+            "--metrics",
+            help="Of psnr_y, ssim_y, psnr_rgb, ssim_rgb (these by default), fsim, fsimc, vif, niqe; comma between.",
+        ),
+    ] = None,
     quantise: Annotated[
         Literal["truncate", "round"], typer.Option("--quantise", help="To 8 bits; the papers' code truncates.")
     ] = "truncate",
@@ -56,11 +60,19 @@ def command(
     html: Annotated[Path | None, typer.Option("--html", help="Also write a page with sliders over the worst.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
-    """Measure MODEL on the pairs of DATASET, beside the rainy pictures themselves."""
-    from ..evaluation.evaluate import evaluate, evaluate_video
-    from ..evaluation.pairs import find_pairs
+    """Measure MODEL on the pairs of DATASET, beside the rainy pictures themselves.
 
-    pairs = find_pairs(dataset, clean, rainy_half)[:limit]
+    Real photos have no clean pictures: a folder of them is measured by NIQE, which needs none.
+    """
+    from ..evaluation.evaluate import DEFAULT_METRICS, evaluate, evaluate_video
+    from ..evaluation.metrics import BLIND
+    from ..evaluation.pairs import find_pairs, find_photos, holds_photos
+
+    photos = clean is None and holds_photos(dataset)
+    pairs = (find_photos(dataset) if photos else find_pairs(dataset, clean, rainy_half))[:limit]
+    wanted = tuple(BLIND if photos else DEFAULT_METRICS)
+    if metrics is not None:
+        wanted = tuple(name.strip() for name in metrics.split(",") if name.strip())
     network = None
     if model in UNPROCESSED:
         if weights or stages:
@@ -76,7 +88,7 @@ def command(
         report = measure(
             network,
             pairs,
-            [name.strip() for name in metrics.split(",") if name.strip()],
+            wanted,
             quantise=quantise,
             progress=lambda done, total, row: bar.update(task, completed=done),
             examples=10 if html else 0,
@@ -104,9 +116,12 @@ def command(
 
 
 def _row(key: str, report: "Report") -> list[str]:
+    from ..evaluation.metrics import BLIND
+
     before, after = report.rainy[key], report.output[key]
     unit, digits = (" dB", 2) if key.startswith("psnr") else ("", 4)
-    return [key, *(f"{value:.{digits}f}{unit}" for value in (before, after)), f"{after - before:+.{digits}f}{unit}"]
+    name = f"{key} (less is better)" if key in BLIND else key
+    return [name, *(f"{value:.{digits}f}{unit}" for value in (before, after)), f"{after - before:+.{digits}f}{unit}"]
 
 
 def _network(model: str, weights: Path | None, stages: int | None, device: str, threads: int | None) -> "nn.Module":

@@ -127,8 +127,8 @@ def command(
         raise UnrainError("--gpu and --device say the same thing; give one of them")
     if output == "-" and as_json:
         raise UnrainError("stdout carries the frames; leave --json out, or name a file with -o")
-    settings = {"tile": tile_size(tile), "max_memory": None if max_memory is None else byte_count(max_memory)}
-    settings["strength"] = strength
+    memory = None if max_memory is None else byte_count(max_memory)
+    settings = {"tile": tile_size(tile), "max_memory": memory, "strength": strength}
     pictures, videos = _sort(inputs, recursive)
     jobs: list[Job] = []
     if pictures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 
 from ..errors import UnrainError
 from .flicker import FlickerMeter
-from .metrics import DEFINITIONS, metric
+from .metrics import BLIND, DEFINITIONS, metric
 from .pairs import Pair
 from .report import Example, Report, Row
 
@@ -40,8 +40,9 @@ def evaluate(
     `model` takes a float tensor [1, 3, H, W] in [0, 1] and gives one of the same shape: a module (run in eval mode on
     its own device and in its own dtype, then left as it was), an Engine or any callable. None measures the rainy
     pictures themselves. The output becomes uint8 before it is measured: "truncate" is what the papers' code does,
-    "round" is half a level brighter on average; the report names it. `progress(done, total, row)` is called after every
-    picture. The `examples` pictures with the lowest first metric are kept for the report's slider.
+    "round" is half a level brighter on average; the report names it. Photos without clean pictures take `niqe` alone.
+    `progress(done, total, row)` is called after every picture. The `examples` pictures that are worst by the first
+    metric are kept for the report's slider.
     """
     return _measure(model, pairs, metrics, quantise, progress, examples, name, data, observe=None)
 
@@ -64,6 +65,8 @@ def evaluate_video(
     """
     if carry and isinstance(model, nn.Module) and hasattr(model, "step"):
         name, model = name or _name(model), Carrying(model)
+    if any(frame.clean is None for frame in frames):
+        raise UnrainError("flicker is measured against a clean clip; leave --video out for photos that have none")
     if len(frames) < 2:
         raise UnrainError("video evaluation needs at least two frames; use `evaluate` for single pictures")
     rainy_meter, output_meter = FlickerMeter(), FlickerMeter()
@@ -128,13 +131,16 @@ def _measure(
     examples: int,
     name: str | None,
     data: str | None,
-    observe: Callable[[np.ndarray, np.ndarray, np.ndarray], None] | None,
+    observe: Callable[[np.ndarray, np.ndarray, Any], None] | None,
 ) -> Report:
     if not pairs:
         raise UnrainError("there are no pairs to evaluate")
     functions = {key: metric(key) for key in metrics}
     if not functions:
         raise UnrainError("name at least one metric")
+    compared = [key for key in functions if key not in BLIND]
+    if compared and any(pair.clean is None for pair in pairs):
+        raise UnrainError(f"{', '.join(compared)} need clean pictures; without them there is {', '.join(BLIND)}")
     training = [part for part in model.modules() if part.training] if isinstance(model, nn.Module) else []
     for part in training:
         part.training = False
@@ -155,7 +161,8 @@ def _measure(
             if observe is not None:
                 observe(rainy, output, clean)
             if examples > 0:
-                entry = (-after[metrics[0]], -index, Example(rows[-1], rainy, output, clean))
+                badness = after[metrics[0]] if metrics[0] in BLIND else -after[metrics[0]]
+                entry = (badness, -index, Example(rows[-1], rainy, output, clean))
                 (heapq.heappush if len(worst) < examples else heapq.heappushpop)(worst, entry)
             if progress is not None:
                 progress(index + 1, len(pairs), rows[-1])

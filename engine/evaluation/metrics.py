@@ -1,4 +1,4 @@
-"""Full-reference picture metrics, each named by its definition, as functions (x, clean) -> float.
+"""Picture metrics, each named by its definition, as functions (x, clean) -> float.
 
 A picture is an RGB array [H, W, 3] or tensor [3, H, W] or [B, 3, H, W], uint8 or floating point in [0, 1]. Everything
 is computed in double precision, and a batch gives the mean of its pictures' values.
@@ -8,6 +8,7 @@ is computed in double precision, and a batch gives the mean of its pictures' val
 * SSIM is Wang's (2004) on values of 0 to 255: 11 x 11 Gaussian window of sigma 1.5 where it fits ("valid"), K = 0.01
   and 0.03, after the automatic downsampling of the authors' code by max(1, round(min(H, W) / 256)).
 * fsim, fsimc: Zhang et al. 2011 (fsim.py).  vif: Sheikh and Bovik's pixel-domain VIF (vif.py).
+* niqe: Mittal et al. 2013 (niqe.py); it looks at no clean picture, and is less where the picture is better.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 
 from ..errors import UnrainError
 from .fsim import fsim, fsimc
+from .niqe import niqe
 from .planes import Picture, as_pair, automatic_factor, filter_valid, gaussian, luma
 from .vif import vif
 
@@ -60,6 +62,9 @@ METRICS: dict[str, Callable[[Picture, Picture], float]] = {
     "vif": vif,
 }
 
+# Those that need no clean picture.
+BLIND: dict[str, Callable[[Picture], float]] = {"niqe": niqe}
+
 DEFINITIONS = {
     "psnr_y": "PSNR in dB of Y, MATLAB's BT.601 on double images, peak 1",
     "ssim_y": "SSIM of Y scaled to 255, 11x11 Gaussian window, sigma 1.5, valid, automatic downsampling",
@@ -68,13 +73,16 @@ DEFINITIONS = {
     "fsim": "feature similarity of the luminance (Zhang 2011)",
     "fsimc": "feature similarity with the chrominance of YIQ (Zhang 2011)",
     "vif": "visual information fidelity in the pixel domain, four scales (Sheikh and Bovik)",
+    "niqe": "distance from the statistics of pristine photographs, less is better (Mittal 2013, BasicSR's arithmetic)",
 }
 
 
 def metric(name: str) -> Callable[[Picture, Picture], float]:
-    """The metric of this name."""
+    """The metric of this name; one that needs no clean picture takes None for it."""
+    if name in BLIND:
+        return lambda x, clean: BLIND[name](x)
     if name not in METRICS:
-        raise UnrainError(f"unknown metric {name!r}; choose among {', '.join(METRICS)}")
+        raise UnrainError(f"unknown metric {name!r}; choose among {', '.join((*METRICS, *BLIND))}")
     return METRICS[name]
 
 

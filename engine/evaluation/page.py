@@ -77,7 +77,8 @@ def _slider(report: Report, index: int, example: Example) -> str:
         height=row.height,
         rainy=_data_uri(example.rainy),
         output=_data_uri(example.output),
-        clean=_data_uri(example.clean),
+        clean="" if example.clean is None else _CLEAN.substitute(name=escape(row.name), clean=_data_uri(example.clean)),
+        choices="" if example.clean is None else _CHOICES.substitute(index=index),
     )
 
 
@@ -126,16 +127,20 @@ _SLIDER = Template("""<figure class="example">
 <div class="stage" style="--cut:50%;aspect-ratio:$width/$height">
 <img class="right" data-kind="output" src="$output" alt="output of $name">
 <img class="left" data-kind="rainy" src="$rainy" alt="rainy $name">
-<img class="hidden" data-kind="clean" src="$clean" alt="clean $name">
-<input type="range" min="0" max="100" step="1" value="50"
+$clean<input type="range" min="0" max="100" step="1" value="50"
  aria-label="how much of the left picture of $name is shown, in percent">
 </div>
 <fieldset><legend>Compare</legend>
 <label><input type="radio" name="compare$index" value="rainy output" checked> rainy | output</label>
-<label><input type="radio" name="compare$index" value="output clean"> output | clean</label>
-<label><input type="radio" name="compare$index" value="rainy clean"> rainy | clean</label>
-</fieldset>
+$choices</fieldset>
 </figure>""")
+
+_CLEAN = Template("""<img class="hidden" data-kind="clean" src="$clean" alt="clean $name">
+""")
+
+_CHOICES = Template("""<label><input type="radio" name="compare$index" value="output clean"> output | clean</label>
+<label><input type="radio" name="compare$index" value="rainy clean"> rainy | clean</label>
+""")
 
 _PAGE = Template("""<!DOCTYPE html>
 <html lang="en">

@@ -30,16 +30,18 @@ Half = Literal["left", "right"]
 
 @dataclass(frozen=True)
 class Pair:
-    """One rainy picture and its clean one: two files, or the two halves of one file."""
+    """One rainy picture and its clean one: two files, or the two halves of one file. A photo has no clean one."""
 
     name: str
     rainy: Path
-    clean: Path
+    clean: Path | None
     rainy_half: Half | None = None
 
-    def read(self) -> tuple[np.ndarray, np.ndarray]:
+    def read(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Both pictures as uint8 RGB [H, W, 3], of one size."""
         rainy = read_image(self.rainy)
+        if self.clean is None:
+            return rainy, None
         if self.rainy_half is not None:
             left, right = np.split(rainy, 2, axis=1)
             rainy, clean = (left, right) if self.rainy_half == "left" else (right, left)
@@ -76,6 +78,25 @@ def find_pairs(where: str | Path, clean: str | Path | None = None, rainy_half: H
     for pair in pairs:
         _check_sizes(pair)
     return pairs
+
+
+def find_photos(folder: str | Path) -> list[Pair]:
+    """The pictures of a folder, of whose scenes no clean ones exist, in natural order of their names."""
+    return [Pair(path.name, path, None) for path in _pictures(Path(folder))]
+
+
+def holds_photos(folder: str | Path) -> bool:
+    """Whether it is a folder of pictures in none of the layouts that have clean ones."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        return False
+    inside = list(folder.iterdir())
+    if any(path.is_dir() and path.name.lower() in (*RAINY_FOLDERS, *CLEAN_FOLDERS) for path in inside):
+        return False
+    files = [path for path in inside if path.suffix.lower() in FORMATS and not path.name.startswith(".")]
+    if not files or any(_CLEAN_WORD.match(path.stem) for path in files):
+        return False
+    return not _is_side_by_side(min(files, key=lambda path: _natural(path.name)))
 
 
 def _from_folder(folder: Path, rainy_half: Half) -> list[Pair]:

@@ -34,12 +34,12 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """The three pictures of a row, uint8 RGB [H, W, 3]."""
+    """The three pictures of a row, uint8 RGB [H, W, 3]; a photo has no clean one."""
 
     row: Row
     rainy: np.ndarray
     output: np.ndarray
-    clean: np.ndarray
+    clean: np.ndarray | None
 
 
 @dataclass
