@@ -24,10 +24,6 @@ class Turns:
         self._lock = threading.RLock()
         self._stream: torch.cuda.Stream | None = None  # of the call before
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A copy waits for nobody."""
-        return Turns, (self._device,)
-
     @contextmanager
     def one(self) -> Iterator[None]:
         with self._lock:
