@@ -213,8 +213,8 @@ private:
         const std::int32_t items = i_.attribute[0];
         if (items < 1 || items > 1 << 16) return wrong("the number of its items");
         if (y_.channels % kChannelBlock != 0) return wrong("its channels (a multiple of 16)");
-        return one_map() && constants(1) &&
-               count(0, static_cast<std::uint64_t>(items) * y_.channels);
+        if (!one_map() || !constants(1) || !count(0, static_cast<std::uint64_t>(items) * y_.channels)) return false;
+        return x(0).storage == y_.storage ? true : wrong("its storage, which is not that of its operand");
     }
 
     bool copy() {

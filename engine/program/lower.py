@@ -181,7 +181,7 @@ def _bits(number: float) -> int:
 
 def storage(node: Node, run: Run, readers: dict[Node, list[Node]]) -> int:
     """1 where a value is float32 whatever the precision: pictures, vectors, cell states, what norms read."""
-    if node.down == VECTOR or node.channels <= 4 or node.op == "second":
+    if node.down == VECTOR or node.channels <= 4 or node.op in ("second", "memory_read"):
         return 1
     if node in run.ports:
         return storage(run.marks[-1].states[run.ports.index(node)], run, readers)
