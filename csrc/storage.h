@@ -20,7 +20,7 @@ using ptrdiff_t = decltype(static_cast<char*>(nullptr) - static_cast<char*>(null
 #define UNRAIN_HD __host__ __device__ __forceinline__
 #elif defined(_MSC_VER)
 #define UNRAIN_HD __forceinline
-#elif defined(__SANITIZE_ADDRESS__)  // every check inlined everywhere takes minutes to compile
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)  // checks inlined everywhere compile for minutes
 #define UNRAIN_HD inline
 #else
 #define UNRAIN_HD inline __attribute__((always_inline))

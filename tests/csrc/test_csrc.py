@@ -56,6 +56,18 @@ def test_core_passes_its_tests_under_address_and_undefined_sanitizers(tmp_path):
     assert "all passed" in done.stdout
 
 
+@pytest.mark.slow
+def test_two_threads_at_once_share_nothing_under_the_thread_sanitizer(tmp_path):
+    units = [*((CSRC / name, []) for name in build.CORE), *tier_units()]
+    units += [(HERE / name, []) for name in ("threads.cpp", "ops.cpp", "conv.cpp")]
+    flags = ["-fsanitize=thread", "-fno-openmp", "-O1", "-g1", "-ffp-contract=off", "-fno-math-errno"]
+    objects = compile_all(tmp_path, units, [*flags, "-fno-trapping-math"])
+    program = tmp_path / "tests"
+    subprocess.run(["g++", *map(str, objects), "-o", str(program), "-fsanitize=thread"], check=True)
+    done = subprocess.run([str(program)], capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0 and "all passed" in done.stdout, (done.stdout + done.stderr)[-4000:]
+
+
 def test_as_it_is_shipped_it_compiles_without_a_warning_and_keeps_its_tiers_apart(tmp_path):
     """A function compiled with AVX flags that other tiers could link to would crash a machine without AVX."""
     objects = compile_all(tmp_path, tier_units(), [*STRICT, *build.GNU_FLAGS])

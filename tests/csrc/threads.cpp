@@ -1,0 +1,23 @@
+// Two threads in the kernels at the same time, each with buffers of its own: what Engines in several threads do.
+// Built for the thread sanitizer, and without OpenMP, whose own barriers it does not know.
+#include <cstdio>
+#include <thread>
+#include <vector>
+
+#include "check.h"
+
+void check_ops();
+void check_conv();
+
+int main() {
+    std::vector<std::thread> threads;
+    for (int number = 0; number < 2; ++number) {
+        threads.emplace_back([] {
+            check_ops();
+            check_conv();
+        });
+    }
+    for (std::thread& each : threads) each.join();
+    std::printf(failures() == 0 ? "all passed\n" : "%d checks failed\n", failures());
+    return failures() == 0 ? 0 : 1;
+}
