@@ -1,10 +1,11 @@
-// A test framework of one macro: a failed check prints itself and the program ends with 1.
+// A test framework of one macro, for any number of threads: a failed check prints itself and the program ends with 1.
 #pragma once
 
+#include <atomic>
 #include <cstdio>
 
-inline int& failures() {
-    static int count = 0;
+inline std::atomic<int>& failures() {
+    static std::atomic<int> count{0};
     return count;
 }
 

@@ -66,7 +66,7 @@ struct Map {
     }
 };
 
-std::mt19937 numbers(7);
+thread_local std::mt19937 numbers(7);
 
 double draw() { return std::normal_distribution<double>()(numbers); }
 

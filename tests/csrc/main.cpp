@@ -42,6 +42,6 @@ int main() {
     check_ops();
     check_conv();
     check_gpu_bodies();
-    std::printf(failures() == 0 ? "all passed\n" : "%d checks failed\n", failures());
+    std::printf(failures() == 0 ? "all passed\n" : "%d checks failed\n", failures().load());
     return failures() == 0 ? 0 : 1;
 }

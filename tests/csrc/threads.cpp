@@ -18,6 +18,6 @@ int main() {
         });
     }
     for (std::thread& each : threads) each.join();
-    std::printf(failures() == 0 ? "all passed\n" : "%d checks failed\n", failures());
+    std::printf(failures() == 0 ? "all passed\n" : "%d checks failed\n", failures().load());
     return failures() == 0 ? 0 : 1;
 }
