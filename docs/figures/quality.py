@@ -1,15 +1,19 @@
-"""The README's table of quality, from the cards of the shipped weights and the scores that tests check.
+"""The README's table of quality, from the cards of the shipped weights, what was measured, and scores that tests check.
 
+unrain eval all SET... --json >docs/figures/quality.json    measure: what stands there goes before what a card says
 python docs/figures/quality.py            write it
 python docs/figures/quality.py --check    exit with 1 where the README says something else
 """
 
+import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+MEASURED = Path(__file__).with_suffix(".json")
 BEGIN, END = "<!-- quality:begin -->", "<!-- quality:end -->"
 # Rows of a card's tables that are shown, by how they begin: what they are called here.
 SHOWN = {
@@ -27,17 +31,33 @@ PUBLISHED = (
 
 
 def table() -> str:
+    sets = json.loads(MEASURED.read_text(encoding="utf-8"))["sets"] if MEASURED.is_file() else {}
     rows = [("weights", "pictures", "before", "after", "paper"), ("---",) * 5]
     for card in sorted((ROOT / "engine" / "weights").glob("*.md")):
         weights = f"[`{card.stem}` as shipped]({card.relative_to(ROOT)})"
-        for label, before, after in measured(card.read_text(encoding="utf-8")):
+        said = [row for row in written(card.read_text(encoding="utf-8")) if row[0] not in sets]
+        for label, before, after in (*measured(sets, card.stem), *said):
             rows.append((weights, label, before or "identical", after, ""))
             weights = ""
     rows += PUBLISHED
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def measured(card: str) -> list[tuple[str, str, str]]:
+def measured(sets: dict[str, Any], name: str) -> list[tuple[str, str, str]]:
+    """(pictures, before, after) of the sets on which these weights were measured; of photos it is their NIQE."""
+    found = []
+    for data, one in sets.items():
+        if name in one["weights"]:
+            key = next(iter(one["rainy"]))
+            label = data if key == "psnr_y" else f"{data}, {key} (less is better)"
+            before, after = (
+                value if value == "inf" else f"{value:.2f}" for value in (one["rainy"][key], one["weights"][name][key])
+            )
+            found.append((label, "" if before == "inf" else before, after))
+    return found
+
+
+def written(card: str) -> list[tuple[str, str, str]]:
     """(pictures, Y-PSNR before, after) of the rows of the card's tables that are shown; before is empty where dry."""
     found = []
     for line in card.splitlines():

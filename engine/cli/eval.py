@@ -1,5 +1,6 @@
 """`unrain eval`: a model's numbers on a data set of rainy and clean pictures."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,6 +15,7 @@ from .wiper import load_model, pick_device
 if TYPE_CHECKING:
     from torch import nn
 
+    from ..evaluation.pairs import Half, Pair
     from ..evaluation.report import Report
 
 UNPROCESSED = ("none", "input")
@@ -22,10 +24,17 @@ UNPROCESSED = ("none", "input")
 def command(
     model: Annotated[
         str,
-        typer.Argument(help="A name of `unrain models`, a weights file, or 'input': the rainy pictures as they are."),
+        typer.Argument(
+            help="A name of `unrain models`, a weights file, 'input': the rainy pictures as they are, or 'all' weights "
+            "that are shipped."
+        ),
     ],
     dataset: Annotated[
-        Path, typer.Argument(help="Folder with input/ and target/ (or the like) inside, or a list of pairs.")
+        list[Path],
+        typer.Argument(
+            help="Folder with input/ and target/ (or the like) inside, a list of pairs, or a folder of photos. Several "
+            "for 'all'."
+        ),
     ],
     clean: Annotated[
         Path | None, typer.Option("--clean", help="The clean pictures, where DATASET has the rainy.")
@@ -65,14 +74,22 @@ def command(
     Real photos have no clean pictures: a folder of them is measured by NIQE, which needs none.
     """
     from ..evaluation.evaluate import DEFAULT_METRICS, evaluate, evaluate_video
-    from ..evaluation.metrics import BLIND
-    from ..evaluation.pairs import find_pairs, find_photos, holds_photos
 
-    photos = clean is None and holds_photos(dataset)
-    pairs = (find_photos(dataset) if photos else find_pairs(dataset, clean, rainy_half))[:limit]
-    wanted = tuple(BLIND if photos else DEFAULT_METRICS)
-    if metrics is not None:
-        wanted = tuple(name.strip() for name in metrics.split(",") if name.strip())
+    chosen = None if metrics is None else tuple(name.strip() for name in metrics.split(",") if name.strip())
+    if model == "all":
+        from ..evaluation.report import plain
+        from .eval_all import METRICS, measure_all, name_sets, print_all
+
+        if clean or weights or stages or csv or html or video:
+            raise UnrainError("all takes no --clean, --weights, --stages, --csv, --html and --video")
+        sets = {name: _set(path, None, rainy_half, chosen, METRICS, limit) for name, path in name_sets(dataset).items()}
+        _use(threads)
+        answer = measure_all(sets, pick_device(device), quantise)
+        print_json(plain(answer)) if as_json else print_all(answer)
+        return
+    if len(dataset) > 1:
+        raise UnrainError("one data set at a time; `unrain eval all` takes several")
+    pairs, wanted = _set(dataset[0], clean, rainy_half, chosen, DEFAULT_METRICS, limit)
     network = None
     if model in UNPROCESSED:
         if weights or stages:
@@ -93,7 +110,7 @@ def command(
             progress=lambda done, total, row: bar.update(task, completed=done),
             examples=10 if html else 0,
             name=None if network is None else getattr(network, "name", model),
-            data=str(dataset),
+            data=str(dataset[0]),
         )
     if csv:
         report.write_csv(csv)
@@ -115,19 +132,43 @@ def command(
         )
 
 
-def _row(key: str, report: "Report") -> list[str]:
+def _set(
+    where: Path,
+    clean: Path | None,
+    rainy_half: "Half",
+    chosen: Sequence[str] | None,
+    usual: Sequence[str],
+    limit: int | None,
+) -> tuple[list["Pair"], Sequence[str]]:
+    """The pictures of a data set, and what they are measured by: what was chosen, the usual, or niqe for photos."""
     from ..evaluation.metrics import BLIND
+    from ..evaluation.pairs import find_pairs, find_photos, holds_photos
+
+    photos = clean is None and holds_photos(where)
+    pairs = find_photos(where) if photos else find_pairs(where, clean, rainy_half)
+    return pairs[:limit], chosen if chosen is not None else tuple(BLIND) if photos else usual
+
+
+def _row(key: str, report: "Report") -> list[str]:
+    from .eval_all import title_of
 
     before, after = report.rainy[key], report.output[key]
     unit, digits = (" dB", 2) if key.startswith("psnr") else ("", 4)
-    name = f"{key} (less is better)" if key in BLIND else key
-    return [name, *(f"{value:.{digits}f}{unit}" for value in (before, after)), f"{after - before:+.{digits}f}{unit}"]
+    return [
+        title_of(key),
+        *(f"{value:.{digits}f}{unit}" for value in (before, after)),
+        f"{after - before:+.{digits}f}{unit}",
+    ]
 
 
 def _network(model: str, weights: Path | None, stages: int | None, device: str, threads: int | None) -> "nn.Module":
+    place = pick_device(device)
+    _use(threads)
+    return load_model(model, weights, stages).to(place)
+
+
+def _use(threads: int | None) -> None:
     import torch
 
-    place = pick_device(device)
     if threads:
         torch.set_num_threads(threads)
-    return load_model(model, weights, stages).to(place)

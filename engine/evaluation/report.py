@@ -72,7 +72,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pictures, ready for JSON: a value that is not finite is its name, "inf" or "nan"."""
-        return _plain(
+        return plain(
             {
                 "model": self.model,
                 "data": self.data,
@@ -125,11 +125,12 @@ def _digits(value: float) -> str:
     return f"{value:.6f}"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """For JSON, which has no number that is not finite: it becomes its name."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
