@@ -37,7 +37,7 @@ class Pool:
         self._contents = Contents()
 
     def __call__(self, value: Tensor) -> int:
-        value = value.detach().float().flatten().contiguous()
+        value = value.float().flatten().clone()  # the module may go on learning
         half = value.half()
         if torch.equal(half.float(), value):
             value = half

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from .graph import RAW, VECTOR, Node, Refused
+from .graph import RAW, VECTOR, Node, Refused, ancestors
 
 Value = Any  # a Node, a Tensor that does not depend on the picture, or a number, list, ...
 _TABLE: dict[str, Callable[..., Value]] = {}
@@ -126,7 +126,7 @@ class Translator:
         attributes: dict | None = None,
         constants: dict | None = None,
     ) -> Node:
-        kept = {name: value.detach() for name, value in (constants or {}).items() if value is not None}
+        kept = {name: value.detach().cpu() for name, value in (constants or {}).items() if value is not None}
         node = Node(op, inputs, channels, down, attributes or {}, kept, self._where, (self._name,))
         self.nodes.append(node)
         return node
@@ -387,7 +387,7 @@ def _each(x: Node, value: Value) -> Tensor:
         return torch.full((x.channels,), float(value), dtype=torch.float64)
     if value.numel() != 1 and tuple(value.shape[-3:]) != (x.channels, 1, 1):
         raise Unknown("with constants that differ from place to place")
-    return value.double().flatten().expand(x.channels)
+    return value.double().cpu().flatten().expand(x.channels)
 
 
 @_means("batch_norm", "_native_batch_norm_legit_no_training")
@@ -504,9 +504,9 @@ def _full(at: Translator, x: Node, *rest: Value, **options: Value) -> Node:
 
 @_means("pad")
 def _pad(at: Translator, x: Node, amounts: Sequence[int], *rest: Value, **options: Value) -> Node:
-    if any(amounts):
+    if any(amounts) or any(node.op == "conv" for node in ancestors([x])):
         raise Unknown("inside the network")
-    return x
+    return x  # the picture's own padding, which the program does for itself
 
 
 def _pooled(kind: str) -> Callable[..., Node]:

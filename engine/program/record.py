@@ -50,7 +50,8 @@ def recorded(module: nn.Module, channels: int = 3) -> Recording:
     module.eval()
     try:
         with torch.no_grad():
-            return _recorded(module, torch.zeros(1, channels, *SIDES))
+            like = next(module.parameters(), torch.empty(0))
+            return _recorded(module, like.new_zeros(1, channels, *SIDES))
     finally:
         for each in training:
             each.training = True
@@ -59,10 +60,9 @@ def recorded(module: nn.Module, channels: int = 3) -> Recording:
 def _recorded(module: Any, x: Tensor) -> Recording:
     advance = _advance(module)
     picture = Node("input", (), x.shape[1], 0, where="the picture")
-    multiple, padding = _padding(module, x.shape[1])
     if advance is None:
         run = _runs(module, picture, [_traced(module, _single(module), (x,))])
-        return Recording((run,), max(multiple, _largest(run)), padding, ())
+        return Recording((run,), *_padding(module, x, run), ())
     stages = module.stages if hasattr(module, "stages") else 1
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:
         before = module.initial_state(fake.from_tensor(x))
@@ -76,12 +76,12 @@ def _recorded(module: Any, x: Tensor) -> Recording:
     begin = _traced(module, lambda x: tuple(module.initial_state(x)), (x,))
     if [each.shape for each in before] != [each.shape for each in after]:
         run = _growing(module, picture, x, advance, stages)
-        return Recording((run,), max(multiple, _largest(run)), padding, ())
-    states = [torch.zeros(each.shape) for each in before]
+        return Recording((run,), *_padding(module, x, run), ())
+    states = [x.new_zeros(each.shape) for each in before]
     one = _traced(module, stage, (x, *states))
     first = _runs(module, picture, [one] * stages, begin)
     carry = _runs(module, picture, [one] * stages, None, [tuple(each.shape) for each in states])
-    return Recording((first, carry), max(multiple, _largest(first)), padding, fields)
+    return Recording((first, carry), *_padding(module, x, first), fields)
 
 
 def _advance(module: Any) -> Any:
@@ -153,10 +153,6 @@ def _traced(module: nn.Module, call: Any, example: tuple[Tensor, ...]) -> Any:
         raise Refused(f"{type(module).__name__} cannot be recorded: {str(error).strip().splitlines()[0]}") from error
 
 
-def _largest(run: Run) -> int:
-    return 1 << max([0, *(each.down for each in run.nodes)])
-
-
 class _Found(Exception):
     pass
 
@@ -164,8 +160,9 @@ class _Found(Exception):
 class _Watch(TorchDispatchMode):
     """Sees the padding before the first convolution, and stops there."""
 
-    def __init__(self) -> None:
+    def __init__(self, sides: tuple[int, int]) -> None:
         super().__init__()
+        self.sides = sides
         self.found: tuple[int, int] | None = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -174,21 +171,37 @@ class _Watch(TorchDispatchMode):
             raise _Found
         y = func(*args, **(kwargs or {}))
         if name in PADDINGS and isinstance(y, Tensor) and y.dim() == 4:
-            grown = y.shape[2] - SIDES[0], y.shape[3] - SIDES[1]
+            grown = y.shape[2] - self.sides[0], y.shape[3] - self.sides[1]
             if grown[0] == grown[1] and grown[0] & (grown[0] - 1) == 0 and grown[0] > 1:
                 self.found = grown[0], PADDINGS[name]
         return y
 
 
-def _padding(module: nn.Module, channels: int) -> tuple[int, int]:
-    """What the network pads to, and how: it is given pictures that are one larger than the multiples of 64."""
-    watch, log = _Watch(), logging.getLogger("torch._subclasses.fake_tensor")
+def _padding(module: nn.Module, x: Tensor, run: Run) -> tuple[int, int]:
+    """What the network pads to, and how: it is given pictures that are one larger than the multiples of 64.
+
+    One that pads nothing must not take them where it halves anything: there its borders are of no program.
+    """
+    watch, log = _Watch(SIDES), logging.getLogger("torch._subclasses.fake_tensor")
     said, log.disabled = log.disabled, True
+    larger = x.shape[1], SIDES[0] + 1, SIDES[1] + 1
+    least = 1 << max([0, *(each.down for each in run.nodes)])
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True), watch:
-            module(torch.empty(1, channels, SIDES[0] + 1, SIDES[1] + 1))
-    except Exception:  # it stops at the first convolution; one that does not take such pictures does not pad
-        pass
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            try:
+                with watch:
+                    module(x.new_empty(1, *larger))
+            except _Found:
+                pass
+            if watch.found is None and least > 1 and module(x.new_empty(1, *larger)).shape[1:] == larger:
+                raise Refused(
+                    f"{type(module).__name__} takes sizes that are no multiple of {least} without padding the picture"
+                )
+    except Refused:
+        raise
+    except Exception:  # it takes no such pictures: padded ones it will
+        return least, 0
     finally:
         log.disabled = said
-    return watch.found or (1, 0)
+    multiple, padding = watch.found or (1, 0)
+    return max(multiple, least), padding

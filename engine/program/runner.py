@@ -41,10 +41,10 @@ class ProgramRunner:
         try:
             self.program = core.Program(data)
             self.prepared = core.Prepared(self.program, maps, products, tier or native.tier)
-            card = json.loads(self.program.card)
-            names = [str(name) for name in card.get("state", ())]
+            self.card: dict[str, Any] = json.loads(self.program.card)
+            names = [str(name) for name in self.card.get("state", ())]
             self.State: Any = namedtuple("State", names) if names else None  # noqa: PYI024: the names are the file's
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise UnrainError(" ".join(str(error).split())) from None
         if self.State is not None and len(names) != self.program.ports:
             raise UnrainError("program file: its card names other states than it has")

@@ -46,7 +46,7 @@ FAST = [
             "instance_norm": 1,
             "channel_norm": 1,
             "memory_read": 1,
-            "copy": 1,
+            "copy": 2,
             "sub": 1,
         },
     ),

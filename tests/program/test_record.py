@@ -10,6 +10,7 @@ from torch import nn
 import unrain
 from unrain.engine.errors import UnrainError
 from unrain.engine.program import Refused
+from unrain.engine.program.interpret import Interpreter
 from unrain.engine.program.record import recorded
 
 
@@ -51,7 +52,7 @@ class Running(nn.Module):
 
     def step(self, x, state):
         mean = self.conv(torch.cat((x, state.mean), 1))
-        return mean * 2, Memory(mean, state.count + F.avg_pool2d(x, 2)[:, :1].repeat(1, 5, 1, 1))
+        return mean * 2, Memory(mean, state.count + F.pixel_unshuffle(x, 2)[:, :5])
 
     def forward(self, x):
         return self.step(x, self.initial_state(x))[0]
@@ -87,6 +88,9 @@ def test_a_state_that_grows_is_recorded_from_nothing_only():
     model = unrain.build("stagewise", stages=3)
     found = recorded(model)
     assert len(found.runs) == 1 and len(found.runs[0].marks) == 3 and found.state == ()
+
+
+HALF, ONE = torch.rand(3, 3, 2, 2), torch.rand(3, 3, 1, 1)
 
 
 def padded(multiple, mode):
@@ -135,6 +139,13 @@ def test_an_unknown_operation_is_named_with_its_module():
         (lambda x: F.conv2d(x, x.mean((0, 2, 3)).view(1, 3, 1, 1)).repeat(1, 3, 1, 1), "aten.conv2d|aten.mean"),
         (lambda x: F.max_pool2d(x, 3, 1, 1), "aten.max_pool2d at forward.*overlaps"),
         (lambda x: F.avg_pool2d(x, 2), "no picture of the size"),
+        (
+            lambda x: F.conv_transpose2d(F.avg_pool2d(x, 2, ceil_mode=True), HALF, stride=2)[
+                ..., : x.shape[2], : x.shape[3]
+            ],
+            "takes sizes that are no multiple of 2 without padding",
+        ),
+        (lambda x: F.pad(F.conv2d(x, ONE), (0, x.shape[3] % 2, 0, 0)), "aten.pad at forward.*inside the network"),
         (lambda x: (x, x), "returns tuple"),
         (lambda x: x if x.sum() > 0 else -x, "cannot be recorded"),
     ],
@@ -152,7 +163,7 @@ def test_what_is_written_over_is_what_comes_after():
         return y + z
 
     x = torch.rand(1, 3, 16, 16) - 0.5
-    assert torch.equal(unrain.record(Function(function))(x), function(x))
+    assert torch.equal(Interpreter(unrain.record(Function(function)))(x), function(x))
 
 
 def test_writing_into_a_piece_of_a_map_is_refused():
@@ -174,9 +185,23 @@ def test_the_module_is_left_as_it_was():
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+def test_a_program_does_not_learn_on():
+    model = nn.Sequential(nn.Conv2d(3, 3, 1))
+    program = unrain.record(model)
+    before = [each.clone() for each in program.constants]
+    with torch.no_grad():
+        model[0].weight.add_(1)
+    assert all(torch.equal(*pair) for pair in zip(before, program.constants, strict=True))
+
+
+def test_a_network_in_double():
+    model = nn.Sequential(nn.Conv2d(3, 3, 1)).double()
+    assert torch.equal(unrain.record(model).constants[0], model[0].weight.detach().float().flatten())
+
+
 def test_other_numbers_of_channels():
     model = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 3, padding=1)).eval()
-    program = unrain.record(model, torch.zeros(1, 1, 8, 8))
+    program = Interpreter(unrain.record(model, torch.zeros(1, 1, 8, 8)))
     x = torch.rand(2, 1, 13, 17)
     assert torch.allclose(program(x), model(x), atol=1e-6)
     with pytest.raises(UnrainError, match=r"\[B, 1, H, W\]"):
