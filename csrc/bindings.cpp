@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "bindings_conv.h"
+#include "bindings_fields.h"
 #include "bindings_program.h"
 #include "ops.h"
 
@@ -14,45 +16,6 @@ namespace py = pybind11;
 using namespace unrain;
 
 namespace {
-
-// Takes fields out of the keyword arguments; a field that is not there keeps its zero.
-class Fields {
-public:
-    explicit Fields(const py::kwargs& given) : given_(given) {}
-
-    template <class T>
-    void operator()(const char* name, T& field) {
-        if (!given_.contains(name)) return;
-        ++taken_;
-        set(given_[name], field);
-    }
-
-    template <class T, std::size_t kMost>
-    void operator()(const char* name, T (&field)[kMost]) {
-        if (!given_.contains(name)) return;
-        ++taken_;
-        const auto values = given_[name].template cast<py::sequence>();
-        if (values.size() > kMost) throw py::value_error(std::string(name) + ": at most " + std::to_string(kMost));
-        for (std::size_t k = 0; k < values.size(); ++k) set(values[k], field[k]);
-    }
-
-    bool all_taken() const { return taken_ == given_.size(); }
-
-private:
-    template <class T>
-    static void set(const py::object& value, T& field) {
-        if constexpr (std::is_pointer_v<T>) {
-            field = value.is_none() ? nullptr : reinterpret_cast<T>(value.cast<std::uintptr_t>());
-        } else if constexpr (std::is_enum_v<T>) {
-            field = static_cast<T>(value.cast<int>());
-        } else {
-            field = value.cast<T>();
-        }
-    }
-
-    const py::kwargs& given_;
-    std::size_t taken_ = 0;
-};
 
 #define UNRAIN_FIELD(x) read(#x, a.x)
 
@@ -71,35 +34,6 @@ void fill(Fields& read, LstmGates& a) {
     UNRAIN_FIELD(grad_c_next);
     UNRAIN_FIELD(grad_pre);
     UNRAIN_FIELD(grad_c);
-    UNRAIN_FIELD(threads);
-}
-
-void fill(Fields& read, Conv3x3& a) {
-    UNRAIN_FIELD(x);
-    UNRAIN_FIELD(x_channels);
-    UNRAIN_FIELD(weight);
-    UNRAIN_FIELD(weight_dtype);
-    UNRAIN_FIELD(bias);
-    UNRAIN_FIELD(batch);
-    UNRAIN_FIELD(height);
-    UNRAIN_FIELD(width);
-    UNRAIN_FIELD(inputs);
-    UNRAIN_FIELD(outputs);
-    UNRAIN_FIELD(dtype);
-    UNRAIN_FIELD(y_dtype);
-    UNRAIN_FIELD(y);
-    UNRAIN_FIELD(y_channels);
-    UNRAIN_FIELD(form);
-    UNRAIN_FIELD(dilation);
-    UNRAIN_FIELD(relu);
-    UNRAIN_FIELD(relu_sum);
-    UNRAIN_FIELD(slope);
-    UNRAIN_FIELD(add);
-    UNRAIN_FIELD(gates);
-    UNRAIN_FIELD(c);
-    UNRAIN_FIELD(c_next);
-    UNRAIN_FIELD(workspace);
-    UNRAIN_FIELD(workspace_bytes);
     UNRAIN_FIELD(threads);
 }
 
@@ -252,11 +186,8 @@ PYBIND11_MODULE(_native, m) {
             return names;
         },
         "The SIMD tiers this machine can run, the one taken by default first.");
-    m.def("multiplies_bf16", &multiplies_bf16, "Whether conv3x3 can take weights in bfloat16.");
-    m.def("conv3x3_workspace", &conv3x3_workspace, py::arg("inputs"), py::arg("outputs"), py::arg("threads"),
-          "Bytes of working memory that conv3x3 needs.");
+    m.def("multiplies_bf16", &multiplies_bf16, "Whether convolutions can have products of bfloat16.");
     bind<LstmGates>(m, "lstm_gates");
-    bind<Conv3x3>(m, "conv3x3");
     bind<Charbonnier>(m, "charbonnier");
     bind<GaussianPyramid>(m, "gaussian_pyramid");
     bind<FrameToTensor>(m, "frame_to_tensor");
@@ -264,5 +195,6 @@ PYBIND11_MODULE(_native, m) {
     bind<Ssim>(m, "ssim");
     bind<MemoryRead>(m, "memory_read");
     bind<MemoryUpdate>(m, "memory_update");
+    bind_conv(m);
     bind_program(m);
 }

@@ -26,7 +26,7 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
 PROGRAM = tuple(f"program/{name}.cpp" for name in ("check", "context", "plan", "prepared", "program", "sha256"))
-CORE = ("dispatch.cpp", "conv.cpp", *PROGRAM)  # without SIMD flags, without Python
+CORE = ("dispatch.cpp", "conv.cpp", "conv_pack.cpp", *PROGRAM)  # without SIMD flags, without Python
 SOURCES = (".cpp", ".cu", ".o")
 CUDA_ARCHS = "80,86,87,89,90,100,120"  # the last one also as PTX, for what comes after it
 
@@ -114,7 +114,7 @@ class BuildNative(build_ext):
 
     def _build_cpu(self, ext: Extension) -> None:
         flags = self._flags()
-        files = [(CSRC / name, []) for name in ("bindings.cpp", "bindings_program.cpp", *CORE)]
+        files = [(CSRC / name, []) for name in ("bindings.cpp", "bindings_conv.cpp", "bindings_program.cpp", *CORE)]
         msvc = self.compiler.compiler_type == "msvc"
         files += [(CSRC / "tiers" / f"{unit}.cpp", TIERS[unit][msvc]) for unit in units()]
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

@@ -1,9 +1,5 @@
-// What of a convolution needs no vectors: the checks that every tier relies on, packing, and the choice of a tier.
-// Compiled without SIMD flags.
+// The checks that every tier of a convolution relies on, and the choice of a tier. Compiled without SIMD flags.
 #include "conv_plan.h"
-
-#include <cstring>
-
 #include "ops.h"
 
 namespace unrain {
@@ -76,86 +72,6 @@ const char* check_outputs(const ConvLayer& a) {
     return nullptr;
 }
 
-std::uint16_t to_bf16_bits(double x) {
-    const float rounded = static_cast<float>(x);
-    std::uint32_t bits;
-    std::memcpy(&bits, &rounded, 4);
-    if (rounded != rounded) return static_cast<std::uint16_t>((bits | 0x400000U) >> 16);
-    return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
-}
-
-void put_number(void* numbers, Index at, DType dtype, double x) {
-    if (dtype == DType::bf16) {
-        static_cast<std::uint16_t*>(numbers)[at] = to_bf16_bits(x);
-    } else {
-        static_cast<float*>(numbers)[at] = static_cast<float>(x);
-    }
-}
-
-// The weights as a window of taps over the plan's inputs.
-class Taps {
-public:
-    Taps(const ConvLayer& a, const float* weight)
-        : a_(a), weight_(weight), channels_(input_channels(a)), reads_(channels_ / a.groups) {}
-
-    // Of an input channel of the maps side by side; 0 where there is no tap.
-    double operator()(ConvOutput o, Index row, Index column, Index c) const {
-        if (o.channel < 0 || c < 0) return 0.0;
-        const Index k = a_.kernel;
-        if (a_.form == 1) {
-            const Index y = transposed_tap(k, row, o.part / 2), x = transposed_tap(k, column, o.part % 2);
-            return y < 0 || x < 0 ? 0.0 : weight_[((c * a_.outputs + o.channel) * k + y) * k + x];
-        }
-        const Index first = o.channel / (a_.outputs / a_.groups) * reads_;
-        if (c < first || c >= first + reads_) return 0.0;
-        return weight_[((o.channel * reads_ + c - first) * k + row) * k + column];
-    }
-
-private:
-    const ConvLayer& a_;
-    const float* weight_;
-    Index channels_, reads_;
-};
-
-// Which channel of the maps side by side input `at` of the plan is, or -1 where it is padding.
-Index channel_of_input(const ConvLayer& a, Index at) {
-    Index c = 0;
-    for (int k = 0; k < a.sources; ++k) {
-        if (at < width_of(a.source[k])) return at < a.source[k].channels ? c + at : -1;
-        at -= width_of(a.source[k]);
-        c += a.source[k].channels;
-    }
-    return -1;
-}
-
-// [blocks of 16 outputs][rows, columns and inputs of its window][16], for bfloat16 two inputs at a time.
-void pack_direct(const ConvLayer& a, const ConvPlan& p, const Taps& taps, char* to) {
-    const Index depth = p.products == DType::bf16 ? 2 : 1;
-    Index at = 0;
-    for (Index block = 0; block < p.outputs / kBlock; ++block) {
-        const ConvWindow w = window_of(a, p, block);
-        for (Index row = w.row; row < w.row + w.rows; ++row) {
-            for (Index column = w.column; column < w.column + w.columns; ++column) {
-                for (Index i = w.from; i < w.to; ++i) {
-                    const Index c = channel_of_input(a, i);
-                    for (Index lane = 0; lane < kBlock; ++lane) {
-                        const ConvOutput o = output_at(a, p, block * kBlock + lane);
-                        const Index place = (i - w.from) / depth * depth * kBlock + lane * depth + (i - w.from) % depth;
-                        put_number(to, at + place, p.products, taps(o, row, column, c));
-                    }
-                }
-                at += (w.to - w.from) * kBlock;
-            }
-        }
-    }
-}
-
-Index weight_numbers(const ConvLayer& a, const ConvPlan& p) {
-    Index sum = 0;
-    for (Index block = 0; block < p.outputs / kBlock; ++block) sum += window_of(a, p, block).size() * kBlock;
-    return sum;
-}
-
 const char* check_call(const ConvLayer& a, const ConvCall& c) {
     if (c.threads < 1) return "threads must be at least 1";
     if (c.batch < 0 || c.height < 0 || c.width < 0) return "sizes must not be negative";
@@ -178,29 +94,6 @@ const char* check(const ConvLayer& a) {
     if (const char* wrong = check_sources(a)) return wrong;
     if (const char* wrong = check_window(a)) return wrong;
     return check_outputs(a);
-}
-
-Index packed_bytes(const ConvLayer& a) {
-    const ConvPlan p = plan_of(a);
-    return rounded_up(parameter_bytes(p) + weight_numbers(a, p) * product_bytes(p), 64);
-}
-
-void pack(const ConvLayer& a, const float* weight, const float* bias, const float* slope1, const float* slope2,
-          void* packed) {
-    const ConvPlan p = plan_of(a);
-    float* parameters = static_cast<float*>(packed);
-    const float* given[3] = {bias, slope1, slope2};
-    for (int k = 0; k < 3; ++k) {
-        for (Index o = 0; o < p.outputs; ++o) {
-            const Index channel = output_at(a, p, o).channel;
-            parameters[k * p.outputs + o] = given[k] == nullptr || channel < 0 ? 0.0F : given[k][channel];
-        }
-    }
-    pack_direct(a, p, Taps(a, weight), static_cast<char*>(packed) + parameter_bytes(p));
-}
-
-Index workspace_bytes(const ConvLayer& a, Index, Index, Index, int threads) {
-    return threads * patch_bytes(a, plan_of(a));
 }
 
 const char* run(const ConvLayer& a, const ConvCall& call, const char* tier) {

@@ -29,8 +29,15 @@ struct ConvPlan {
     std::ptrdiff_t window;    // taps along a side
     std::ptrdiff_t stride;    // between the windows of two places
     std::ptrdiff_t before;    // how many pixels above and left of its place the window begins
-    std::ptrdiff_t tile_rows, tile_columns;  // places of one task
+    std::ptrdiff_t tile_rows, tile_columns;  // direct: places of one task
+    std::ptrdiff_t tiles;                    // winograd: tiles of one task
 };
+
+// Of Winograd's form: places along a side of a tile, pixels along a side of what it reads, products.
+constexpr std::ptrdiff_t kTile = 4, kPatch = 6, kProducts = kPatch * kPatch;
+constexpr std::ptrdiff_t kMostGroup = 24;                   // tiles that a tier takes at once, or a divisor of it
+constexpr std::ptrdiff_t kMostBlocks = 2 * kMostGroup;      // times blocks of 16 outputs, likewise
+constexpr std::ptrdiff_t kMostTiles = 24;                   // of a task
 
 static inline std::ptrdiff_t stored_channels(const ConvSource& source) {
     return source.thin ? 4 : rounded_up(source.channels, kBlock);
@@ -47,14 +54,21 @@ static inline std::ptrdiff_t input_channels(const ConvLayer& a) {
     return sum;
 }
 
+// Whether Winograd's form is the faster one.
+static inline bool is_winograd(const ConvLayer& a, bool thin) {
+    const bool whole = a.form == 0 && a.kernel == 3 && a.stride == 1, transposed = a.form == 1 && a.kernel >= 3;
+    return (whole || transposed) && !thin && a.groups == 1 && (a.gates == 0 || a.dilation == 1);
+}
+
 static inline ConvPlan plan_of(const ConvLayer& a) {
     ConvPlan p{};
-    bool thin = true;
+    bool thin = true, some_thin = false;
     for (int k = 0; k < a.sources; ++k) {
         thin = thin && a.source[k].thin;
+        some_thin = some_thin || a.source[k].thin;
         p.inputs += width_of(a.source[k]);
     }
-    p.way = ConvWay::direct;
+    p.way = is_winograd(a, some_thin) ? ConvWay::winograd : ConvWay::direct;
     p.products = thin ? DType::f32 : a.products;
     if (p.products == DType::bf16) p.inputs = rounded_up(p.inputs, 2);
     p.parts = a.form == 1 || a.shuffle == 2 ? 4 : 1;
@@ -76,6 +90,7 @@ static inline ConvPlan plan_of(const ConvLayer& a) {
     const std::ptrdiff_t line = (p.tile_columns * p.stride + halo) * p.inputs;
     const std::ptrdiff_t rows = (kPatchNumbers / line - halo) / p.stride;
     p.tile_rows = rows < 1 ? 1 : rows > 16 ? 16 : rows;
+    p.tiles = p.inputs <= 64 ? 24 : 12;
     return p;
 }
 
@@ -161,6 +176,15 @@ static inline std::ptrdiff_t patch_rows(const ConvLayer& a, const ConvPlan& p) {
 }
 static inline std::ptrdiff_t patch_columns(const ConvLayer& a, const ConvPlan& p) {
     return (p.tile_columns - 1) * p.stride + (p.window - 1) * a.dilation + 1;
+}
+
+// Numbers between two of the 36 matrices of inputs: they do not fall on the same lines of a cache.
+static inline std::ptrdiff_t winograd_matrix(const ConvPlan& p) {
+    return p.tiles * p.inputs + 64 / product_bytes(p);
+}
+static inline std::ptrdiff_t winograd_bytes(const ConvPlan& p) {
+    constexpr std::ptrdiff_t kSums = kMostGroup * kTile * kTile * 4 * kBlock;
+    return kProducts * winograd_matrix(p) * product_bytes(p) + (kMostBlocks * kProducts * kBlock + kSums) * 4;
 }
 
 // Of one thread; a cache line more than the numbers, for reads of a vector that begin with the last of them.

@@ -21,9 +21,6 @@ extern const Tier tier;
 namespace avx512 {
 extern const Tier tier;
 }
-namespace avx512bf16 {
-const char* conv3x3_in_bf16(const Conv3x3& args);
-}
 #elif defined(__aarch64__)
 #define UNRAIN_ARM 1
 namespace neon {
@@ -119,46 +116,6 @@ const char* check(const LstmGates& a, bool backward) {
         return "h or c_next is missing";
     }
     return nullptr;
-}
-
-const char* check(const Conv3x3& a, bool backward) {
-    constexpr std::ptrdiff_t kMultiple = 16;
-    if (backward) return "there is no backward pass";
-    if (a.threads < 1) return kThreads;
-    if (!storage(a.dtype)) return "dtype must be float32 or bfloat16";
-    if (a.y_dtype != DType::f32 && a.y_dtype != a.dtype) return "y_dtype must be that of x, or float32";
-    if (a.batch < 0 || a.height < 0 || a.width < 0) return "sizes must not be negative";
-    std::ptrdiff_t inputs = 0;
-    for (int k = 0; k < kMostMaps && a.x_channels[k] != 0; ++k) {
-        if (a.x_channels[k] < 0 || a.x_channels[k] % kMultiple != 0) return "x_channels must be multiples of 16";
-        if (a.x[k] == nullptr && a.batch * a.height * a.width > 0) return "an x is missing";
-        inputs += a.x_channels[k];
-    }
-    if (inputs == 0 || inputs != a.inputs) return "inputs must be the sum of x_channels";
-    if (a.outputs < 1 || a.outputs % kMultiple != 0) return "outputs must be a multiple of 16";
-    if (a.weight == nullptr || a.workspace == nullptr) return "weight or workspace is missing";
-    if (a.weight_dtype == DType::bf16) {
-        if (!multiplies_bf16()) return "weight: this machine has no products of bfloat16";
-        if (a.dtype != DType::bf16) return "weight: products of bfloat16 are for maps in bfloat16";
-    } else if (a.weight_dtype != DType::f32) {
-        return "weight_dtype must be float32 or bfloat16";
-    }
-    if (a.batch * a.height * a.width > 0 && a.y == nullptr) return "y is missing";
-    if (a.relu != 0 && a.slope != nullptr) return "relu and slope are one or the other";
-    if (a.form < Conv3x3Form::whole || a.form > Conv3x3Form::transposed) return "form must be 0, 1 or 2";
-    if (a.dilation < 1) return "dilation must be at least 1";
-    if ((a.form != Conv3x3Form::whole || a.dilation != 1) && a.gates != 0) return "gates are a plain convolution's";
-    if (a.form != Conv3x3Form::whole && a.dilation != 1) return "dilation is a whole convolution's";
-    if (a.form == Conv3x3Form::transposed && (a.y_channels % kMultiple != 0 || a.outputs != 4 * a.y_channels)) {
-        return "transposed: outputs must be 4 * y_channels, a multiple of 16";
-    }
-    if (a.gates == 0) return a.y_channels < 1 || a.y_channels > a.outputs ? "y_channels must be 1 to outputs" : nullptr;
-    if (a.gates != 3 && a.gates != 4) return "gates must be 0, 3 or 4";
-    if (a.y_channels % kMultiple != 0 || a.y_channels * a.gates != a.outputs)
-        return "outputs must be gates * y_channels";
-    if (a.y_dtype != a.dtype) return "y_dtype of a cell must be that of x";
-    if (a.batch * a.height * a.width == 0) return nullptr;
-    return a.c_next == nullptr || (a.gates == 4 && a.c == nullptr) ? "c or c_next is missing" : nullptr;
 }
 
 const char* check(const Charbonnier& a, bool backward) {
@@ -268,21 +225,6 @@ bool multiplies_bf16() {
 #else
     return false;
 #endif
-}
-
-std::ptrdiff_t conv3x3_workspace(std::ptrdiff_t inputs, std::ptrdiff_t outputs, int threads) {
-    constexpr std::ptrdiff_t kTiles = 24, kMatrices = 36, kGap = 64, kBytes = 4;  // as in kernels/winograd.h, in float32
-    return threads * kMatrices * (kTiles * (inputs + outputs) * kBytes + 2 * kGap);
-}
-
-const char* run(const Conv3x3& args, bool backward, const char* tier) {
-    if (const char* wrong = check(args, backward)) return wrong;
-    const Tier* chosen = pick_tier(tier);
-    if (chosen == nullptr) return kNoTier;
-#if defined(UNRAIN_X86)
-    if (args.weight_dtype == DType::bf16) return avx512bf16::conv3x3_in_bf16(args);
-#endif
-    return chosen->conv3x3(args, backward);
 }
 
 #define UNRAIN_RUN(Args, op)                                             \

@@ -21,42 +21,6 @@ struct LstmGates {
     int threads;
 };
 
-constexpr int kMostMaps = 5;
-
-enum class Conv3x3Form : int {
-    whole = 0,
-    pointwise = 1,   // 1x1: the weights are [inputs, outputs], or [inputs / 2, outputs, 2]
-    transposed = 2,  // y is twice as high and wide, and the outputs are four times y_channels: those of the pixels
-                     // (0, 0), (0, 1), (1, 0) and (1, 1) for each of x
-};
-
-// Forward only. All sizes of channels but y_channels of a plain convolution are multiples of 16.
-struct Conv3x3 {
-    const void* x[kMostMaps];              // [batch, height, width, x_channels[k]], one after the other the inputs
-    std::ptrdiff_t x_channels[kMostMaps];  // 0 after the last map
-    const void* weight;                    // [36, inputs, outputs] float32; or [36, inputs / 2, outputs, 2] bfloat16:
-    DType weight_dtype;                    // then the products are bfloat16's, where multiplies_bf16()
-    const float* bias;                     // [outputs], or null
-    std::ptrdiff_t batch, height, width, inputs, outputs;
-    DType dtype, y_dtype;       // of x; of y and add: the same, or float32 beside bfloat16
-    void* y;                    // [batch, height, width, y_channels]
-    std::ptrdiff_t y_channels;  // of the outputs; the rest are not stored
-    Conv3x3Form form;
-    std::ptrdiff_t dilation;
-    int relu, relu_sum;  // y = relu_sum(relu(conv + bias) + add), each where it is not 0
-    const float* slope;  // [outputs], or null: in place of relu, what a negative conv + bias is multiplied by
-    const void* add;     // as y, or null
-    int gates;           // 4: the outputs are the gates i, f, g, o of y_channels, and y is h; 3: without f and c
-    const float* c;      // [batch, height, width, y_channels]
-    float* c_next;
-    void* workspace;  // conv3x3_workspace() bytes
-    std::ptrdiff_t workspace_bytes;
-    int threads;
-};
-
-// Bytes of working memory for a convolution of these channels on so many threads.
-std::ptrdiff_t conv3x3_workspace(std::ptrdiff_t inputs, std::ptrdiff_t outputs, int threads);
-
 // Whether this machine has products of bfloat16, and this build uses them.
 bool multiplies_bf16();
 
@@ -153,7 +117,6 @@ struct MemoryUpdate {
 struct Tier {
     const char* name;
     const char* (*lstm_gates)(const LstmGates&, bool backward);
-    const char* (*conv3x3)(const Conv3x3&, bool backward);
     const char* (*conv)(const ConvLayer&, const ConvCall&);
     const char* (*charbonnier)(const Charbonnier&, bool backward);
     const char* (*gaussian_pyramid)(const GaussianPyramid&, bool backward);
@@ -174,7 +137,6 @@ constexpr const char* kNoTier = "tier: this machine cannot run it, or there is n
 
 // `tier` is a name out of runnable_tiers(), or null for the best.
 const char* run(const LstmGates& args, bool backward, const char* tier = nullptr);
-const char* run(const Conv3x3& args, bool backward, const char* tier = nullptr);
 const char* run(const Charbonnier& args, bool backward, const char* tier = nullptr);
 const char* run(const GaussianPyramid& args, bool backward, const char* tier = nullptr);
 const char* run(const FrameToTensor& args, bool backward, const char* tier = nullptr);

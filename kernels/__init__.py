@@ -5,6 +5,7 @@ Every op runs on every machine: `unrain.kernels.info()` says which implementatio
 """
 
 from .charbonnier import charbonnier
+from .conv3x3 import conv3x3
 from .conv_lstm import PreparedWeight, conv_lstm, prepare_conv_lstm
 from .frame_to_tensor import frame_to_tensor
 from .gaussian_pyramid import gaussian_pyramid
@@ -19,6 +20,7 @@ __all__ = [
     "BackendUnavailable",
     "PreparedWeight",
     "charbonnier",
+    "conv3x3",
     "conv_lstm",
     "frame_to_tensor",
     "gate_permutation",

@@ -1,6 +1,6 @@
 // Every native op once, on one thread and one SIMD tier, each behind a function of its own name: what callgrind counts.
 //
-//     g++ -std=c++17 -O3 ... -Icsrc counts.cpp csrc/tiers/avx2.cpp -DTIER=avx2 -o counts
+//     g++ -std=c++17 -O3 ... -Icsrc counts.cpp csrc/conv_pack.cpp csrc/tiers/avx2.cpp -DTIER=avx2 -o counts
 //     valgrind --tool=callgrind ./counts
 #include <cstdint>
 #include <cstdio>
@@ -45,7 +45,9 @@ void check(const char* wrong) {
 
 COUNTED counted_lstm_gates_forward(const unrain::LstmGates& args) { check(tier.lstm_gates(args, false)); }
 COUNTED counted_lstm_gates_backward(const unrain::LstmGates& args) { check(tier.lstm_gates(args, true)); }
-COUNTED counted_conv3x3_forward(const unrain::Conv3x3& args) { check(tier.conv3x3(args, false)); }
+COUNTED counted_conv3x3_forward(const unrain::ConvLayer& layer, const unrain::ConvCall& call) {
+    check(tier.conv(layer, call));
+}
 COUNTED counted_charbonnier_forward(const unrain::Charbonnier& args) { check(tier.charbonnier(args, false)); }
 COUNTED counted_charbonnier_backward(const unrain::Charbonnier& args) { check(tier.charbonnier(args, true)); }
 COUNTED counted_gaussian_pyramid_forward(const unrain::GaussianPyramid& args) {
@@ -78,16 +80,20 @@ void lstm_gates() {
 }
 
 void conv3x3() {
-    auto x = numbers(kChannels * kPixels), weight = numbers(36 * kChannels * kChannels), bias = numbers(kChannels);
-    auto y = x;
-    unrain::Conv3x3 args{};
-    args.x[0] = x.data(), args.x_channels[0] = kChannels;
-    args.weight = weight.data(), args.weight_dtype = DType::f32, args.bias = bias.data();
-    args.batch = 1, args.height = args.width = kSide, args.inputs = args.outputs = args.y_channels = kChannels;
-    args.dilation = 1, args.dtype = args.y_dtype = DType::f32, args.y = y.data(), args.threads = 1;
-    std::vector<char> workspace(1U << 24);
-    args.workspace = workspace.data(), args.workspace_bytes = static_cast<std::ptrdiff_t>(workspace.size());
-    counted_conv3x3_forward(args);
+    auto x = numbers(kChannels * kPixels), weight = numbers(9 * kChannels * kChannels), bias = numbers(kChannels), y = x;
+    unrain::ConvLayer layer{};
+    layer.sources = 1, layer.source[0] = {kChannels, false, DType::f32}, layer.outputs = kChannels, layer.kernel = 3;
+    layer.stride = layer.dilation = layer.groups = layer.shuffle = 1;
+    const auto aligned = [](std::ptrdiff_t bytes) { return std::aligned_alloc(64, static_cast<std::size_t>(bytes)); };
+    void* packed = aligned(unrain::packed_bytes(layer));
+    unrain::pack(layer, weight.data(), bias.data(), nullptr, nullptr, packed);
+    unrain::ConvCall call{};
+    call.x[0] = x.data(), call.packed = packed, call.y = y.data(), call.batch = 1;
+    call.height = call.width = kSide, call.threads = 1;
+    call.workspace = aligned((unrain::workspace_bytes(layer, 1, kSide, kSide, 1) + 63) / 64 * 64);
+    counted_conv3x3_forward(layer, call);
+    std::free(call.workspace);
+    std::free(packed);
 }
 
 void charbonnier() {

@@ -49,7 +49,7 @@ def native_counts(folder: Path, csrc: Path = CSRC) -> dict[str, int]:
 
     program, found = folder / "counts", folder / "callgrind.out"
     flags = [*build.GNU_FLAGS, *build.TIERS[TIER][0], "-Wno-maybe-uninitialized", "-fopenmp"]
-    sources = [HERE / "counts.cpp", csrc / "tiers" / f"{TIER}.cpp"]
+    sources = [HERE / "counts.cpp", csrc / "conv_pack.cpp", csrc / "tiers" / f"{TIER}.cpp"]
     subprocess.run(["g++", *flags, f"-DTIER={TIER}", f"-I{csrc}", *map(str, sources), "-o", str(program)], check=True)
     counting = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={found}", str(program)]
     subprocess.run(counting, check=True, capture_output=True, text=True, cwd=folder)

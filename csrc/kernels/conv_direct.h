@@ -141,32 +141,15 @@ constexpr Index kPlaces = kLanes >= 16 ? 12 : kLanes == 8 ? 6 : 3;  // of a bloc
 // All places of a task by 16 outputs from k on.
 template <class V>
 void convolve_block(const ConvPlan& p, const Finish& f, const Rectangle& at, const Block<V>& b, Index line, Index k) {
-    constexpr Index kColumns = kBlock / kLanes;
-    Vec slope1[kColumns], slope2[kColumns];
-    for (Index n = 0; n < kColumns; ++n) {
-        slope1[n] = load(f.slope1 + k + n * kLanes);
-        slope2[n] = load(f.slope2 + k + n * kLanes);
-    }
+    const Index place = p.stride * p.inputs;
     for (Index i = 0; i < at.rows; ++i) {
         for (Index j = 0; j < at.columns; j += kPlaces) {
-            Vec sum[kPlaces][kColumns];
-            const Index place = p.stride * p.inputs;
+            Vec sum[kPlaces][kBlock / kLanes];
             sum_block(b.patch + i * p.stride * line + j * place, place, b.runs, b.weight, b.vector, f.bias + k, sum);
-            const Index row = at.top + i, column = at.left + j, count = least(kPlaces, at.columns - j);
-            if (f.simple) {
-                UNRAIN_UNROLL
-                for (Index n = 0; n < kColumns; ++n) {
-                    const Index to = f.offset(at.image, row, column, k + n * kLanes);
-                    UNRAIN_UNROLL
-                    for (Index r = 0; r < kPlaces; ++r) {
-                        if (r < count) finish_simple(f, to + r * f.step(), sum[r][n], slope1[n], slope2[n]);
-                    }
-                }
-            } else {
-                float sums[kPlaces * kBlock];
-                keep(sum, sums, kBlock);
-                finish_any(f, at.image, row, column, k, sums, count, kBlock);
-            }
+            float sums[kPlaces * kBlock];
+            keep(sum, sums, kBlock);
+            const Index to = f.offset(at.image, at.top + i, at.left + j, k);
+            f.ending(f, {to, f.right(), 0, least(kPlaces, at.columns - j), 1}, k, sums, kPlaces);
         }
     }
 }
@@ -187,11 +170,7 @@ void convolve_gates(const ConvLayer& a, const ConvCall& call, const ConvPlan& p,
             }
             const Index to = ((at.image * f.rows + at.top + i) * f.columns + at.left + j) * f.stored;
             const Index count = least(kPlaces, at.columns - j);
-            if (f.y_f32) {
-                finish_gates<float>(a, call, f, to, k, sums, count);
-            } else {
-                finish_gates<bf16>(a, call, f, to, k, sums, count);
-            }
+            finish_gates(a, call, f, to, k, sums, count);
         }
     }
 }
@@ -228,12 +207,6 @@ void convolve_direct(const ConvLayer& a, const ConvPlan& p, const ConvCall& call
                            least(p.tile_columns, f.columns - left)};
         convolve_task(a, call, p, f, at, reinterpret_cast<V*>(static_cast<char*>(call.workspace) + slot * bytes));
     });
-}
-
-static const char* conv(const ConvLayer& a, const ConvCall& call) {
-    const ConvPlan p = plan_of(a);
-    convolve_direct<Value>(a, p, call);
-    return nullptr;
 }
 
 }  // namespace unrain::UNRAIN_TIER

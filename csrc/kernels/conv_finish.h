@@ -31,13 +31,20 @@ UNRAIN_HD Vec erf(Vec a) {
     return x * p / q;
 }
 
+template <Act kAct>
+UNRAIN_HD Vec simple_activation(Vec a, Vec slope) {
+    if constexpr (kAct == Act::relu) return rectified(a);
+    if constexpr (kAct == Act::slope) return leaned(a, slope);
+    if constexpr (kAct == Act::relu6) return min(set1(6.0F), rectified(a));
+    return a;
+}
+
 UNRAIN_HD bool is_simple(Act act) { return act <= Act::slope; }
 
 UNRAIN_HD Vec simple_activation(Act act, Vec a, Vec slope) {
-    if (act == Act::relu) return rectified(a);
-    if (act == Act::slope) return leaned(a, slope);
-    if (act == Act::relu6) return min(set1(6.0F), rectified(a));
-    return a;
+    if (act == Act::relu) return simple_activation<Act::relu>(a, slope);
+    if (act == Act::slope) return simple_activation<Act::slope>(a, slope);
+    return act == Act::relu6 ? simple_activation<Act::relu6>(a, slope) : a;
 }
 
 static Vec any_activation(Act act, Vec a, Vec slope) {
@@ -51,33 +58,28 @@ static Vec any_activation(Act act, Vec a, Vec slope) {
     }
 }
 
+// Places that are finished together: where in y the first is, the distances to the next ones, how many there are.
+struct Spread {
+    Index at, right, below, columns, rows;
+};
+
+struct Finish;
+
+// 16 packed outputs from k on of some places; sums [rows, sum_columns, 16], with the bias in them.
+using Ending = void (*)(const Finish& f, const Spread& to, Index k, const float* sums, Index sum_columns);
+
 struct Finish {
     const float *bias, *slope1, *slope2;  // [packed outputs]
     Act act1, act2;
     const void* add;
     void* y;
-    bool add_f32, y_f32, simple;
+    bool add_f32, y_f32;
     int parts;
-    Index channels, stored, outputs;
+    Index channels, stored;
     Index rows, columns;  // of the grid
+    Ending ending;
 
-    Finish(const ConvLayer& a, const ConvPlan& p, const ConvCall& call)
-        : bias(static_cast<const float*>(call.packed)),
-          slope1(bias + p.outputs),
-          slope2(slope1 + p.outputs),
-          act1(a.act1),
-          act2(a.act2),
-          add(a.adds ? call.add : nullptr),
-          y(call.y),
-          add_f32(a.add_dtype == DType::f32),
-          y_f32(a.y_dtype == DType::f32),
-          simple(is_simple(a.act1) && is_simple(a.act2) && !a.y_thin),
-          parts(p.parts),
-          channels(p.channels),
-          stored(p.stored),
-          outputs(p.outputs),
-          rows(places(a, call.height)),
-          columns(places(a, call.width)) {}
+    Finish(const ConvLayer& a, const ConvPlan& p, const ConvCall& call);
 
     Index scale() const { return parts == 4 ? 2 : 1; }
 
@@ -87,78 +89,140 @@ struct Finish {
         const Index y_row = (image * rows + row) * scale() + part / 2;
         return (y_row * columns * scale() + column * scale() + part % 2) * stored + k % stored;
     }
-    Index step() const { return scale() * stored; }  // to the next place
+    // To the next place of a row, and to that below.
+    Index right() const { return scale() * stored; }
+    Index below() const { return right() * columns * scale(); }
 };
 
 UNRAIN_HD Vec load_either(const void* p, Index at, bool f32) {
     return f32 ? load(static_cast<const float*>(p) + at) : load(static_cast<const bf16*>(p) + at);
 }
-
-// A vector of sums with the bias in them; wide y and simple activations.
-UNRAIN_HD void finish_simple(const Finish& f, Index at, Vec sum, Vec slope1, Vec slope2) {
-    Vec v = simple_activation(f.act1, sum, slope1);
-    if (f.add != nullptr) v = v + load_either(f.add, at, f.add_f32);
-    v = simple_activation(f.act2, v, slope2);
-    if (f.y_f32) {
-        put(static_cast<float*>(f.y) + at, v);
+UNRAIN_HD void put_either(void* p, Index at, Vec a, bool f32) {
+    if (f32) {
+        put(static_cast<float*>(p) + at, a);
     } else {
-        put(static_cast<bf16*>(f.y) + at, v);
+        put(static_cast<bf16*>(p) + at, a);
     }
 }
 
-// `count` places of a row, `width` packed outputs from k on of each, any y and activations.
-static void finish_any(const Finish& f, Index image, Index row, Index column, Index k, const float* sums, Index count,
-                       Index width) {
-    const bool thin = f.stored < kBlock;
-    for (Index r = 0; r < count; ++r) {
-        for (Index n = 0; n < width; n += kLanes) {
-            const Vec slope1 = load(f.slope1 + k + n), slope2 = load(f.slope2 + k + n);
-            Vec v = any_activation(f.act1, load(sums + r * width + n), slope1);
-            if (!thin) {
-                const Index at = f.offset(image, row, column + r, k + n);
-                if (f.add != nullptr) v = v + load_either(f.add, at, f.add_f32);
-                v = any_activation(f.act2, v, slope2);
-                if (f.y_f32) {
-                    put(static_cast<float*>(f.y) + at, v);
-                } else {
-                    put(static_cast<bf16*>(f.y) + at, v);
-                }
-                continue;
-            }
-            float lanes[kLanes] = {};
-            const Index pixels = least(Index{kLanes} / 4, f.parts - (k + n) / 4);
-            if (f.add != nullptr) {
-                for (Index q = 0; q < pixels; ++q) {
-                    const float* add = static_cast<const float*>(f.add) + f.offset(image, row, column + r, k + n + 4 * q);
-                    std::memcpy(lanes + 4 * q, add, 4 * sizeof(float));
-                }
-                v = v + load(lanes);
-            }
-            store(lanes, any_activation(f.act2, v, slope2));
-            for (Index q = 0; q < pixels; ++q) {
-                for (Index c = f.channels; c < 4; ++c) lanes[4 * q + c] = 0.0F;
-                float* y = static_cast<float*>(f.y) + f.offset(image, row, column + r, k + n + 4 * q);
-                std::memcpy(y, lanes + 4 * q, 4 * sizeof(float));
+// Into a wide y.
+template <Act kFirst, bool kAdds, Act kSecond>
+void end_simply(const Finish& f, const Spread& to, Index k, const float* sums, Index sum_columns) {
+    // In variables of their own: the stores below might change the fields, for all that the compiler knows.
+    const void* add = f.add;
+    void* y = f.y;
+    const bool add_f32 = f.add_f32, y_f32 = f.y_f32;
+    const Index right = to.right, columns = to.columns;
+    for (Index n = 0; n < kBlock; n += kLanes) {
+        const Vec slope1 = load(f.slope1 + k + n), slope2 = load(f.slope2 + k + n);
+        for (Index i = 0; i < to.rows; ++i) {
+            const float* sum = sums + i * sum_columns * kBlock + n;
+            const Index at = to.at + i * to.below + n;
+            for (Index j = 0; j < columns; ++j) {
+                Vec v = simple_activation<kFirst>(load(sum + j * kBlock), slope1);
+                if constexpr (kAdds) v = v + load_either(add, at + j * right, add_f32);
+                put_either(y, at + j * right, simple_activation<kSecond>(v, slope2), y_f32);
             }
         }
     }
 }
 
-// The gates of 16 channels from k / gates on, for `count` places of a row; sums with the bias in them.
-template <class Y>
-void finish_gates(const ConvLayer& a, const ConvCall& call, const Finish& f, Index at, Index k, const float* sums,
-                  Index count) {
-    const Index width = a.gates * kBlock, first = k / a.gates;
-    const bool forgets = a.gates == 4;
+static void end_anyhow(const Finish& f, const Spread& to, Index k, const float* sums, Index sum_columns) {
+    for (Index n = 0; n < kBlock; n += kLanes) {
+        const Vec slope1 = load(f.slope1 + k + n), slope2 = load(f.slope2 + k + n);
+        for (Index i = 0; i < to.rows; ++i) {
+            for (Index j = 0; j < to.columns; ++j) {
+                const Index at = to.at + i * to.below + j * to.right + n;
+                Vec v = any_activation(f.act1, load(sums + (i * sum_columns + j) * kBlock + n), slope1);
+                if (f.add != nullptr) v = v + load_either(f.add, at, f.add_f32);
+                put_either(f.y, at, any_activation(f.act2, v, slope2), f.y_f32);
+            }
+        }
+    }
+}
+
+// Into a thin y: the 16 outputs are up to 4 parts of 4 numbers.
+static void end_thinly(const Finish& f, const Spread& to, Index k, const float* sums, Index sum_columns) {
+    const float* add = static_cast<const float*>(f.add);
+    float* y = static_cast<float*>(f.y);
+    const Index scale = f.scale(), y_line = f.columns * scale * 4, parts = least(kBlock / 4, f.parts - k / 4);
+    const Index channels = f.channels;
+    for (Index i = 0; i < to.rows; ++i) {
+        for (Index j = 0; j < to.columns; ++j) {
+            const Index at = to.at + i * to.below + j * to.right;
+            float lanes[kBlock] = {};
+            if (add != nullptr) {
+                for (Index q = 0; q < parts; ++q) {
+                    std::memcpy(lanes + 4 * q, add + at + q / 2 * y_line + q % 2 * 4, 4 * sizeof(float));
+                }
+            }
+            for (Index n = 0; n < 4 * parts; n += kLanes) {
+                Vec v = load(sums + (i * sum_columns + j) * kBlock + n);
+                v = any_activation(f.act1, v, load(f.slope1 + k + n)) + load(lanes + n);
+                store(lanes + n, any_activation(f.act2, v, load(f.slope2 + k + n)));
+            }
+            for (Index q = 0; q < parts; ++q) {
+                for (Index c = channels; c < 4; ++c) lanes[4 * q + c] = 0.0F;
+                std::memcpy(y + at + q / 2 * y_line + q % 2 * 4, lanes + 4 * q, 4 * sizeof(float));
+            }
+        }
+    }
+}
+
+template <Act kFirst>
+Ending simple_ending(bool adds, Act second) {
+    if (!adds) return second == Act::none ? end_simply<kFirst, false, Act::none> : end_anyhow;
+    switch (second) {
+        case Act::none: return end_simply<kFirst, true, Act::none>;
+        case Act::relu: return end_simply<kFirst, true, Act::relu>;
+        case Act::slope: return end_simply<kFirst, true, Act::slope>;
+        default: return end_anyhow;
+    }
+}
+
+static Ending ending_of(const ConvLayer& a) {
+    if (a.y_thin) return end_thinly;
+    switch (a.act1) {
+        case Act::none: return simple_ending<Act::none>(a.adds, a.act2);
+        case Act::relu: return simple_ending<Act::relu>(a.adds, a.act2);
+        case Act::relu6: return simple_ending<Act::relu6>(a.adds, a.act2);
+        case Act::slope: return simple_ending<Act::slope>(a.adds, a.act2);
+        default: return end_anyhow;
+    }
+}
+
+inline Finish::Finish(const ConvLayer& a, const ConvPlan& p, const ConvCall& call)
+    : bias(static_cast<const float*>(call.packed)),
+      slope1(bias + p.outputs),
+      slope2(slope1 + p.outputs),
+      act1(a.act1),
+      act2(a.act2),
+      add(a.adds ? call.add : nullptr),
+      y(call.y),
+      add_f32(a.add_dtype == DType::f32),
+      y_f32(a.y_dtype == DType::f32),
+      parts(p.parts),
+      channels(p.channels),
+      stored(p.stored),
+      rows(places(a, call.height)),
+      columns(places(a, call.width)),
+      ending(ending_of(a)) {}
+
+// The gates of 16 channels from k / gates on, for `count` places of a row of which the first is at `at` in y;
+// sums [count, gates, 16], with the bias in them.
+static void finish_gates(const ConvLayer& a, const ConvCall& call, const Finish& f, Index at, Index k,
+                         const float* sums, Index count) {
+    const Index width = a.gates * kBlock, first = k / a.gates, stored = f.stored;
+    const bool forgets = a.gates == 4, y_f32 = f.y_f32;
+    const Index g = forgets ? 2 : 1;
     for (Index r = 0; r < count; ++r) {
         for (Index n = 0; n < kBlock; n += kLanes) {
             const float* gate = sums + r * width + n;
-            const Index to = at + r * f.stored + first + n;
-            const Index g = forgets ? 2 : 1;
+            const Index to = at + r * stored + first + n;
             Vec cell = sigmoid_times_tanh(load(gate), load(gate + g * kBlock));
             if (forgets) cell = fma(sigmoid(load(gate + kBlock)), load(call.c + to), cell);
             store(call.c_next + to, cell);
-            put(static_cast<Y*>(call.y) + to, sigmoid_times_tanh(load(gate + (g + 1) * kBlock), cell));
+            put_either(call.y, to, sigmoid_times_tanh(load(gate + (g + 1) * kBlock), cell), y_f32);
         }
     }
 }

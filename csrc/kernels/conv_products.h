@@ -17,6 +17,16 @@
 
 namespace unrain::UNRAIN_TIER {
 
+// Asks for the cache lines of `bytes` from p on; a hint, and no access.
+UNRAIN_HD void prefetch(const void* p, Index bytes) {
+#if defined(__GNUC__)
+    constexpr Index kLine = 64;
+    for (Index at = 0; at < bytes; at += kLine) __builtin_prefetch(static_cast<const char*>(p) + at, 0, 3);
+#else
+    (void)p, (void)bytes;
+#endif
+}
+
 // How many inputs one product takes.
 template <class V>
 constexpr Index kDepthOf = sizeof(V) == sizeof(bf16) ? 2 : 1;

@@ -2,13 +2,9 @@
 #define UNRAIN_TIER avx512bf16
 #define UNRAIN_SIMD_AVX512
 #define UNRAIN_DOT_BF16
-#include "../kernels/conv3x3.h"
-#include "../kernels/conv_direct.h"
+#include "../kernels/conv.h"
 
 namespace unrain::avx512bf16 {
-
-const char* conv3x3_in_bf16(const Conv3x3& args);
-const char* conv3x3_in_bf16(const Conv3x3& args) { return conv3x3(args, false); }
 
 const char* conv_in_bf16(const ConvLayer& layer, const ConvCall& call);
 const char* conv_in_bf16(const ConvLayer& layer, const ConvCall& call) { return conv(layer, call); }

@@ -2,8 +2,7 @@
 #pragma once
 
 #include "../kernels/charbonnier.h"
-#include "../kernels/conv3x3.h"
-#include "../kernels/conv_direct.h"
+#include "../kernels/conv.h"
 #include "../kernels/frame_to_tensor.h"
 #include "../kernels/gaussian_pyramid.h"
 #include "../kernels/lstm_gates.h"
@@ -22,7 +21,6 @@ extern const Tier tier;
 const Tier tier = {
     UNRAIN_STRING(UNRAIN_TIER),
     lstm_gates,
-    conv3x3,
     conv,
     charbonnier,
     gaussian_pyramid,

@@ -113,119 +113,6 @@ void compare(const std::string& what, const std::vector<Buffer>& empty, double w
     }
 }
 
-// A direct convolution of one output, in double.
-double convolved(Buffer& x, Buffer& w, Index height, Index width, Index inputs, Index row, Index column, Index output) {
-    double sum = 0;
-    for (Index i = 0; i < 3; ++i) {
-        for (Index j = 0; j < 3; ++j) {
-            const Index y = row + i - 1, z = column + j - 1;
-            if (y < 0 || y >= height || z < 0 || z >= width) continue;
-            for (Index k = 0; k < inputs; ++k) {
-                sum += double(x.get((y * width + z) * inputs + k)) * w.get(((output * inputs + k) * 3 + i) * 3 + j);
-            }
-        }
-    }
-    return sum;
-}
-
-// Taps [outputs, inputs, 3, 3] as the kernel reads them.
-Buffer packed_taps(Buffer& w, Index inputs, Index outputs, DType dtype) {
-    const double r = std::sqrt(2.0);
-    const double g[6][3] = {{1, 0, 0},
-                            {-2.0 / 3, -r / 3, -1.0 / 3},
-                            {-2.0 / 3, r / 3, -1.0 / 3},
-                            {1.0 / 6, r / 6, 1.0 / 3},
-                            {1.0 / 6, -r / 6, 1.0 / 3},
-                            {0, 0, 1}};
-    Buffer u(dtype, 36 * inputs * outputs);
-    for (Index p = 0; p < 36; ++p) {
-        for (Index k = 0; k < inputs; ++k) {
-            for (Index n = 0; n < outputs; ++n) {
-                double sum = 0;
-                for (int i = 0; i < 3; ++i) {
-                    for (int j = 0; j < 3; ++j) {
-                        sum += g[p / 6][i] * g[p % 6][j] * w.get(((n * inputs + k) * 3 + i) * 3 + j);
-                    }
-                }
-                const float value = static_cast<float>(sum);
-                std::uint32_t bits;
-                std::memcpy(&bits, &value, 4);
-                if (dtype == DType::f32) {
-                    std::memcpy(u.memory.data() + 4 * ((p * inputs + k) * outputs + n), &bits, 4);
-                } else {
-                    const auto half = static_cast<std::uint16_t>((bits + 0x8000U) >> 16);
-                    const Index at = ((p * inputs / 2 + k / 2) * outputs + n) * 2 + k % 2;
-                    std::memcpy(u.memory.data() + 2 * at, &half, 2);
-                }
-            }
-        }
-    }
-    return u;
-}
-
-void check_conv3x3() {
-    const Index inputs = 32, outputs = 48, kept = 35;
-    Buffer w = random_buffer(DType::f32, outputs * inputs * 9, 1, 0.1F), bias = random_buffer(DType::f32, outputs, 2);
-    Buffer taps = packed_taps(w, inputs, outputs, DType::f32), halves = packed_taps(w, inputs, outputs, DType::bf16);
-    for (const DType dtype : {DType::f32, DType::bf16}) {
-        for (const DType y_dtype : {dtype, DType::f32}) {
-            for (const Index height : {1, 4, 13}) {
-                for (const Index width : {1, 7, 50}) {
-                    Buffer x = random_buffer(dtype, height * width * inputs, 3);
-                    Buffer add = random_buffer(y_dtype, height * width * kept, 4);
-                    Conv3x3 a{};
-                    a.x[0] = x.data();
-                    a.x_channels[0] = inputs;
-                    a.weight = taps.data();
-                    a.bias = static_cast<const float*>(bias.data());
-                    a.add = add.data();
-                    a.batch = 1;
-                    a.height = height;
-                    a.width = width;
-                    a.inputs = inputs;
-                    a.outputs = outputs;
-                    a.y_channels = kept;
-                    a.dilation = 1;
-                    a.dtype = dtype;
-                    a.y_dtype = y_dtype;
-                    const auto call = [&](std::vector<Buffer>& out, int threads, const char* tier) {
-                        std::vector<char> workspace(
-                            static_cast<std::size_t>(conv3x3_workspace(inputs, outputs, threads)));
-                        a.workspace = workspace.data();
-                        a.workspace_bytes = static_cast<Index>(workspace.size());
-                        a.threads = threads;
-                        a.y = out[0].data();
-                        return run(a, false, tier);
-                    };
-                    compare("conv3x3", {Buffer(y_dtype, height * width * kept)}, 1e-5, call);
-                    std::vector<Buffer> out = {Buffer(y_dtype, height * width * kept)};
-                    call(out, 1, nullptr);
-                    for (Index k = 0; k < out[0].count(); k += 7) {
-                        const Index pixel = k / kept, n = k % kept;
-                        const double want = convolved(x, w, height, width, inputs, pixel / width, pixel % width, n) +
-                                            double(bias.get(n)) + double(add.get(k));
-                        const double room = y_dtype == DType::f32 ? 1e-4 : 0.03;
-                        CHECK(std::fabs(out[0].get(k) - want) <= room * (1 + std::fabs(want)),
-                              "conv3x3 at %d is %g, not %g", int(k), double(out[0].get(k)), want);
-                    }
-                    if (dtype == DType::bf16 && multiplies_bf16()) {
-                        a.weight = halves.data();
-                        a.weight_dtype = DType::bf16;
-                        std::vector<Buffer> rough = {Buffer(y_dtype, height * width * kept)};
-                        const char* wrong = call(rough, 1, nullptr);
-                        CHECK(wrong == nullptr, "conv3x3 in bfloat16: %s", wrong);
-                        for (Index k = 0; k < rough[0].count(); ++k) {
-                            CHECK(std::fabs(rough[0].get(k) - out[0].get(k)) <= 0.2F,
-                                  "conv3x3 in bfloat16 at %d is %g, not %g", int(k), double(rough[0].get(k)),
-                                  double(out[0].get(k)));
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
 void check_lstm_gates() {
     for (const DType dtype : {DType::f32, DType::bf16}) {
         for (const DType state : {dtype, DType::f32}) {
@@ -558,7 +445,6 @@ void check_denormals() {
 }  // namespace
 
 void check_ops() {
-    check_conv3x3();
     check_lstm_gates();
     check_charbonnier();
     check_ssim();

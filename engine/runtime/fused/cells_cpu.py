@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ....kernels import conv3x3
+from ....kernels.conv3x3 import packed as conv3x3
 from ....kernels.lstm_gates import describe
 from ....kernels.registry import resolve
 from ...models.srn_brn import ConvGRU, ConvLSTM

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ....kernels import conv3x3
+from ....kernels.conv3x3 import packed as conv3x3
 
 _ONE = [1, 1]
 

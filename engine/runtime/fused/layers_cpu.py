@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from ....kernels import conv3x3
+from ....kernels.conv3x3 import packed as conv3x3
 from .cells_cpu import empty
 from .convolution import Arithmetic
 

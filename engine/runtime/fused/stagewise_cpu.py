@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ....kernels.conv3x3 import MULTIPLE
+from ....kernels.conv3x3.packed import MULTIPLE
 from ...errors import UnrainError
 from ...models.stagewise import Stagewise
 from ..backends import Runner, Step
