@@ -8,7 +8,7 @@ from importlib import import_module
 import torch
 from torch import nn
 
-from ....kernels import conv3x3
+from ....kernels.conv3x3 import packed as conv3x3
 from ...models.mlmcn import MLMCN
 from ...models.mspfn import LAYOUTS, MSPFN
 from ...models.srn_brn import BRN, SRN
