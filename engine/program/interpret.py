@@ -47,10 +47,13 @@ class Interpreter:
     ) -> list[tuple[Tensor, tuple[Tensor, ...]]]:
         """The picture and the states of each mark, or of this one only (counted from 1)."""
         source = self.program.runs[run]
+        channels = source.values[0].channels
+        if x.dim() != 4 or x.shape[1] != channels:
+            raise UnrainError(f"expected pictures of shape [B, {channels}, H, W], got {list(x.shape)}")
         padded, crop = padded_as(x, self.program)
         values: dict[int, Tensor] = {0: padded.to(self.dtype)}
         for port, state in zip(source.ports if run else (), states, strict=True):
-            values[port.value] = state.to(self.dtype)
+            values[port.value] = self._padded(state, x).to(self.dtype)
         found, done = [], 0
         for number, each in enumerate(source.marks, 1):
             for instruction in source.instructions[done : each.after]:
@@ -58,10 +61,23 @@ class Interpreter:
                     self._do(instruction, source.values, values)
             done = each.after
             if mark in (None, number):
-                found.append((crop(values[each.picture]).float(), tuple(values[state] for state in each.states)))
+                found.append(
+                    (
+                        crop(values[each.picture]).float(),
+                        tuple(self._cropped(values[state], x) for state in each.states),
+                    )
+                )
             if mark == number:
                 break
         return found
+
+    def _padded(self, state: Tensor, x: Tensor) -> Tensor:
+        """A state that is a picture is padded as the picture is."""
+        return padded_as(state, self.program)[0] if state.shape[-2:] == x.shape[-2:] else state
+
+    def _cropped(self, state: Tensor, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        return state[..., :height, :width] if state.shape[1] <= 4 and state.shape[-2] >= height else state
 
     def _do(self, each: Instruction, kinds: Sequence[Value], values: dict[int, Tensor]) -> None:
         operands = [None if one is None else values[one] for one in each.operands]
@@ -79,10 +95,6 @@ class Interpreter:
 
 def padded_as(x: Tensor, program: Program) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """The picture at a size the program takes, and the function that crops back."""
-    if x.dim() != 4 or x.shape[1] != program.runs[0].values[0].channels:
-        raise UnrainError(
-            f"expected pictures of shape [B, {program.runs[0].values[0].channels}, H, W], got {list(x.shape)}"
-        )
     height, width = x.shape[-2:]
     if program.padding == 0:
         return pad_to_multiple(x, program.multiple)

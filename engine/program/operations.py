@@ -29,7 +29,7 @@ class Laid:
     node: Node
 
 
-def _means(*names: str) -> Callable:
+def means(*names: str) -> Callable:
     def keep(function: Callable) -> Callable:
         _TABLE.update(dict.fromkeys(names, function))
         return function
@@ -83,7 +83,7 @@ class Translator:
         packet = each.target.overloadpacket.__name__
         shape = getattr(each.meta.get("val"), "shape", ())
         self._shape = tuple(shape)
-        self._where, self._name = _path(each), f"aten.{packet}"
+        self._where, self._name = _path(each), f"{each.target.namespace}.{packet}"
         self.laid = next((one.node for one in flat if isinstance(one, Laid)), None)
         args = fx.node.map_aggregate(args, lambda given: given.node if isinstance(given, Laid) else given)
         result = self._meaning(packet.removesuffix("_"), args, kwargs)
@@ -181,7 +181,7 @@ def _path(each: fx.Node) -> str:
     return path.removeprefix("module").removeprefix(".")
 
 
-def _mapped(*values: Value) -> None:
+def mapped(*values: Value) -> None:
     """Only maps and vectors."""
     for value in values:
         if not isinstance(value, Node) or value.down == RAW:
@@ -189,7 +189,7 @@ def _mapped(*values: Value) -> None:
 
 
 def _mapped_or_constant(*values: Value) -> None:
-    _mapped(*(each for each in values if not isinstance(each, Tensor | int | float)))
+    mapped(*(each for each in values if not isinstance(each, Tensor | int | float)))
 
 
 def _pair(value: Any, what: str) -> int:
@@ -199,9 +199,9 @@ def _pair(value: Any, what: str) -> int:
     return numbers.pop()
 
 
-@_means("conv2d")
+@means("conv2d")
 def _conv(at: Translator, x: Node, weight: Value, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Node:
-    _mapped(x)
+    mapped(x)
     if not isinstance(weight, Tensor) or isinstance(bias, Node):
         raise Unknown("its weights depend on the picture")
     kernel, stride, dilation = _pair(weight.shape[2:], "kernel"), _pair(stride, "stride"), _pair(dilation, "dilation")
@@ -222,11 +222,11 @@ def _conv(at: Translator, x: Node, weight: Value, bias=None, stride=1, padding=0
 CONV = {"shuffle": 0, "act1": "none", "act2": "none", "adds": False}
 
 
-@_means("conv_transpose2d")
+@means("conv_transpose2d")
 def _transposed(
     at: Translator, x: Node, weight: Value, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1
 ) -> Node:
-    _mapped(x)
+    mapped(x)
     if not isinstance(weight, Tensor) or isinstance(bias, Node):
         raise Unknown("its weights depend on the picture")
     given = (weight.shape[2], stride, padding, output_padding, dilation)
@@ -239,43 +239,43 @@ def _transposed(
 
 def affine(at: Translator, x: Node, act: str = "none", **constants: Tensor | None) -> Node:
     """act(scale * x[order] + offset)."""
-    _mapped(x)
+    mapped(x)
     order = constants.get("order")
     return at.add("affine", (x,), x.channels if order is None else len(order), x.down, {"act1": act}, constants)
 
 
-@_means("linear")
+@means("linear")
 def _linear(at: Translator, x: Node, weight: Value, bias=None) -> Node:
-    _mapped(x)
+    mapped(x)
     if x.down != VECTOR or not isinstance(weight, Tensor):
         raise Unknown("not of a vector")
     return at.add("dense", (x,), weight.shape[0], VECTOR, {"act1": "none"}, {"weight": weight, "bias": bias})
 
 
 for _act in ("relu", "relu6", "sigmoid", "tanh", "silu"):
-    _means(_act)(lambda at, x, act=_act: affine(at, x, act))
+    means(_act)(lambda at, x, act=_act: affine(at, x, act))
 
 
-@_means("gelu")
+@means("gelu")
 def _gelu(at: Translator, x: Node, approximate: str = "none") -> Node:
     if approximate != "none":
         raise Unknown("GELU by tanh")
     return affine(at, x, "gelu")
 
 
-@_means("leaky_relu")
+@means("leaky_relu")
 def _leaky(at: Translator, x: Node, slope: float = 0.01) -> Node:
     return affine(at, x, "slope", slope=torch.tensor([slope], dtype=torch.float32))
 
 
-@_means("prelu")
+@means("prelu")
 def _prelu(at: Translator, x: Node, slope: Tensor) -> Node:
     return affine(at, x, "slope", slope=slope.flatten())
 
 
-@_means("hardtanh", "clamp", "clip", "clamp_min")
+@means("hardtanh", "clamp", "clip", "clamp_min")
 def _clamp(at: Translator, x: Node, low: Value = None, high: Value = None) -> Node:
-    _mapped(x)
+    mapped(x)
     if isinstance(low, Tensor | Node) or isinstance(high, Tensor | Node):
         raise Unknown("between maps")
     if (low, high) == (0, 6):
@@ -287,7 +287,7 @@ def _clamp(at: Translator, x: Node, low: Value = None, high: Value = None) -> No
     return at.add("clamp", (x,), x.channels, x.down, bounds)
 
 
-@_means(
+@means(
     "alias",
     "detach",
     "contiguous",
@@ -299,26 +299,26 @@ def _clamp(at: Translator, x: Node, low: Value = None, high: Value = None) -> No
     "_assert_tensor_metadata",
 )
 def _same(at: Translator, x: Node, *others: Value, **options: Value) -> Node:
-    _mapped(x)
+    mapped(x)
     return x
 
 
-@_means("clone")
+@means("clone")
 def _clone(at: Translator, x: Node, **options: Value) -> Node:
     return affine(at, x)
 
 
-@_means("add")
+@means("add")
 def _add(at: Translator, x: Value, y: Value, alpha: float = 1) -> Node:
     return _sum(at, "add", x, y, alpha)
 
 
-@_means("sub", "subtract")
+@means("sub", "subtract")
 def _sub(at: Translator, x: Value, y: Value, alpha: float = 1) -> Node:
     return _sum(at, "sub", x, y, -alpha)
 
 
-@_means("rsub")
+@means("rsub")
 def _rsub(at: Translator, x: Value, y: Value, alpha: float = 1) -> Node:
     return _sum(at, "sub", y, x, -alpha)
 
@@ -349,7 +349,7 @@ def _two(at: Translator, op: str, x: Node, y: Node) -> Node:
     return at.add(op, (x, y), x.channels, x.down, {"act1": "none"})
 
 
-@_means("mul", "multiply")
+@means("mul", "multiply")
 def _mul(at: Translator, x: Value, y: Value) -> Node:
     x, y = at.maps(x, y)
     _mapped_or_constant(x, y)
@@ -359,7 +359,15 @@ def _mul(at: Translator, x: Value, y: Value) -> Node:
     return affine(at, x, scale=_each(x, y))
 
 
-@_means("div", "true_divide")
+@means("lerp")
+def _lerp(at: Translator, a: Node, b: Node, t: Node) -> Node:
+    mapped(a, b, t)
+    if not a.shape == b.shape == t.shape:
+        raise Unknown("of maps of different shapes")
+    return at.add("lerp", (a, b, t), *a.shape)
+
+
+@means("div", "true_divide")
 def _div(at: Translator, x: Value, y: Value) -> Node:
     _mapped_or_constant(x, y)
     if isinstance(y, Node):
@@ -369,12 +377,12 @@ def _div(at: Translator, x: Value, y: Value) -> Node:
     return affine(at, x, scale=1 / _each(x, y))
 
 
-@_means("neg")
+@means("neg")
 def _neg(at: Translator, x: Node) -> Node:
     return affine(at, x, scale=_each(x, -1.0))
 
 
-@_means("pow")
+@means("pow")
 def _pow(at: Translator, x: Node, power: Value) -> Node:
     if power != 2:
         raise Unknown("to another power than 2")
@@ -390,7 +398,7 @@ def _each(x: Node, value: Value) -> Tensor:
     return value.double().cpu().flatten().expand(x.channels)
 
 
-@_means("batch_norm", "_native_batch_norm_legit_no_training")
+@means("batch_norm", "_native_batch_norm_legit_no_training")
 def _batch_norm(at: Translator, x: Node, weight, bias, mean, variance, training, momentum, eps, cudnn=False) -> Node:
     if training or mean is None:
         raise Unknown("by the statistics of this picture")
@@ -398,29 +406,29 @@ def _batch_norm(at: Translator, x: Node, weight, bias, mean, variance, training,
     return affine(at, x, scale=scale, offset=(0 if bias is None else bias.double()) - mean.double() * scale)
 
 
-@_means("instance_norm")
+@means("instance_norm")
 def _instance_norm(
     at: Translator, x: Node, weight, bias, mean, variance, uses_input, momentum, eps, cudnn=False
 ) -> Node:
-    _mapped(x)
+    mapped(x)
     if not uses_input or x.down == VECTOR:
         raise Unknown("by stored statistics")
     return at.add("instance_norm", (x,), *x.shape, {"eps": eps}, {"scale": weight, "offset": bias})
 
 
-@_means("cat", "concat", "concatenate")
+@means("cat", "concat", "concatenate")
 def _cat(at: Translator, parts: Sequence[Value], dim: int = 0) -> Node:
     if dim % len(at._shape) != 1:
         raise Unknown("of other than channels")
     nodes = [at._as_node(each) for each in parts if not isinstance(each, Tensor) or each.numel()]
-    _mapped(*nodes)
+    mapped(*nodes)
     nodes = [each for each in nodes if each.channels]
     return nodes[0] if len(nodes) == 1 else at.add("cat", tuple(nodes), sum(each.channels for each in nodes), at.down)
 
 
-@_means("repeat", "expand")
+@means("repeat", "expand")
 def _repeat(at: Translator, x: Node, times: Sequence[int], **options: Value) -> Node:
-    _mapped(x)
+    mapped(x)
     if at._name == "aten.expand":
         if tuple(at._shape[1:]) == (x.channels, 1, 1) or (at.down == x.down and at._shape[1] == x.channels):
             return x
@@ -434,15 +442,15 @@ def piece(at: Translator, x: Node, first: int, channels: int) -> Node:
     return at.add("slice", (x,), channels, x.down, {"first": first})
 
 
-@_means("chunk")
+@means("chunk")
 def _chunk(at: Translator, x: Node, count: int, dim: int = 0) -> list[Node]:
-    _mapped(x)
+    mapped(x)
     return _split(at, x, -(-x.channels // count), dim)
 
 
-@_means("split", "split_with_sizes")
+@means("split", "split_with_sizes")
 def _split(at: Translator, x: Node, size: int | Sequence[int], dim: int = 0) -> list[Node]:
-    _mapped(x)
+    mapped(x)
     if dim not in (1, -3):
         raise Unknown("of other than channels")
     sizes = (
@@ -453,11 +461,11 @@ def _split(at: Translator, x: Node, size: int | Sequence[int], dim: int = 0) -> 
     return [piece(at, x, sum(sizes[:number]), each) for number, each in enumerate(sizes)]
 
 
-@_means("slice")
+@means("slice")
 def _slice(
     at: Translator, x: Node, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Node:
-    _mapped(x)
+    mapped(x)
     if (x.down == VECTOR or dim in (0, 2, 3)) and at._shape[dim] == (
         1,
         x.channels,
@@ -470,14 +478,14 @@ def _slice(
     return x if last - first == x.channels else piece(at, x, first, last - first)
 
 
-@_means("flip")
+@means("flip")
 def _flip(at: Translator, x: Node, dims: Sequence[int]) -> Node:
     if list(dims) not in ([1], [-3]):
         raise Unknown("of other than channels")
     return affine(at, x, order=torch.arange(x.channels - 1, -1, -1, dtype=torch.float32))
 
 
-@_means("index_select")
+@means("index_select")
 def _select(at: Translator, x: Node, dim: int, index: Value) -> Node:
     if dim not in (1, -3) or not isinstance(index, Tensor):
         raise Unknown("of other than channels")
@@ -493,16 +501,16 @@ def _filled(value: float) -> Callable[..., Node]:
     return fill
 
 
-_means("new_zeros", "zeros_like")(_filled(0.0))
-_means("new_ones", "ones_like")(_filled(1.0))
+means("new_zeros", "zeros_like")(_filled(0.0))
+means("new_ones", "ones_like")(_filled(1.0))
 
 
-@_means("new_full", "full_like")
+@means("new_full", "full_like")
 def _full(at: Translator, x: Node, *rest: Value, **options: Value) -> Node:
     return _filled(float(rest[-1]))(at)
 
 
-@_means("pad")
+@means("pad")
 def _pad(at: Translator, x: Node, amounts: Sequence[int], *rest: Value, **options: Value) -> Node:
     if any(amounts) or any(node.op == "conv" for node in ancestors([x])):
         raise Unknown("inside the network")
@@ -511,7 +519,7 @@ def _pad(at: Translator, x: Node, amounts: Sequence[int], *rest: Value, **option
 
 def _pooled(kind: str) -> Callable[..., Node]:
     def pool(at: Translator, x: Node, kernel, stride=(), padding=0, *rest: Value, **options: Value) -> Node:
-        _mapped(x)
+        mapped(x)
         kernel = _pair(kernel, "kernel")
         apart = _pair(stride or kernel, "stride") == kernel and _pair(padding, "padding") == 0
         if not apart or (1 << (at.down - x.down)) != kernel:
@@ -521,13 +529,13 @@ def _pooled(kind: str) -> Callable[..., Node]:
     return pool
 
 
-_means("avg_pool2d")(_pooled("average"))
-_means("max_pool2d")(_pooled("max"))
+means("avg_pool2d")(_pooled("average"))
+means("max_pool2d")(_pooled("max"))
 
 
-@_means("mean")
+@means("mean")
 def _mean(at: Translator, x: Node, dims: Sequence[int] | None = None, keepdim: bool = False, **options: Value) -> Node:
-    _mapped(x)
+    mapped(x)
     if dims is not None and len(dims) == 1 and keepdim and at.is_channel(dims[0]):
         return at.add("channel_mean", (x,), 1, x.down)
     if dims is None or sorted(each % 4 for each in dims) != [2, 3] or not keepdim or x.down == VECTOR:
@@ -535,9 +543,9 @@ def _mean(at: Translator, x: Node, dims: Sequence[int] | None = None, keepdim: b
     return at.add("mean", (x,), x.channels, VECTOR)
 
 
-@_means("adaptive_avg_pool2d")
+@means("adaptive_avg_pool2d")
 def _global(at: Translator, x: Node, size: Value) -> Node:
-    _mapped(x)
+    mapped(x)
     if _pair(size, "size") != 1 or x.down == VECTOR:
         raise Unknown("to more than one number")
     return at.add("mean", (x,), x.channels, VECTOR)
@@ -545,72 +553,72 @@ def _global(at: Translator, x: Node, size: Value) -> Node:
 
 def _shuffled(op: str) -> Callable[..., Node]:
     def shuffle(at: Translator, x: Node, r: int) -> Node:
-        _mapped(x)
+        mapped(x)
         return at.add(op, (x,), at._shape[1], at.down, {"r": r})
 
     return shuffle
 
 
-_means("pixel_shuffle")(_shuffled("shuffle"))
-_means("pixel_unshuffle")(_shuffled("unshuffle"))
+means("pixel_shuffle")(_shuffled("shuffle"))
+means("pixel_unshuffle")(_shuffled("unshuffle"))
 
 
 # Per pixel, whatever the layout; what of these no rule turns into an operation of the program is refused.
 
 
-@_means("linalg_vector_norm")
+@means("linalg_vector_norm")
 def _length(at: Translator, x: Node, order: float = 2, dims: Sequence[int] = (), keepdim: bool = False) -> Node:
-    _mapped(x)
+    mapped(x)
     if order != 2 or not keepdim or len(dims) != 1 or not at.is_channel(dims[0]):
         raise Unknown("of other than channels")
     return at.add("length", (x,), 1, x.down)
 
 
-@_means("expand_as")
+@means("expand_as")
 def _expand_as(at: Translator, x: Node, like: Node) -> Node:
-    _mapped(x, like)
+    mapped(x, like)
     if x.down != like.down or x.channels not in (1, like.channels):
         raise Unknown("to another shape")
     return x if x.channels == like.channels else at.add("expand", (x,), *like.shape)
 
 
-@_means("sqrt")
+@means("sqrt")
 def _root(at: Translator, x: Node) -> Node:
-    _mapped(x)
+    mapped(x)
     return at.add("sqrt", (x,), *x.shape)
 
 
-@_means("softmax")
+@means("softmax")
 def _softmax(at: Translator, x: Node, dim: int, *rest: Value) -> Node:
-    _mapped(x)
+    mapped(x)
     if not at.is_channel(dim):
         raise Unknown("over other than channels")
     return at.add("softmax", (x,), *x.shape)
 
 
-@_means("matmul", "mm")
+@means("matmul", "mm")
 def _matmul(at: Translator, x: Node, matrix: Value) -> Node:
-    _mapped(x)
+    mapped(x)
     if at.laid is None or not isinstance(matrix, Tensor) or matrix.dim() != 2:
         raise Unknown("of other than channels by constants")
     shape = {"kernel": 1, "stride": 1, "dilation": 1, "groups": 1, "form": 0}
     return at.add("conv", (x,), matrix.shape[1], x.down, CONV | shape, {"weight": matrix.T[:, :, None, None]})
 
 
-@_means("layer_norm")
+@means("layer_norm")
 def _layer_norm(at: Translator, x: Node, over: Sequence[int], weight=None, bias=None, eps=1e-5, cudnn=True) -> Node:
-    _mapped(x)
+    mapped(x)
     if at.laid is None or list(over) != [x.channels]:
         raise Unknown("over other than channels")
     return at.add("channel_norm", (x,), *x.shape, {"eps": eps, "kind": "mean"}, {"scale": weight, "offset": bias})
 
 
-_LAYING = ("movedim", "permute", "flatten", "reshape", "view")
+_LAYING = ("movedim", "permute", "flatten", "reshape", "view", "memory_read")  # these say themselves what is laid
 
 
-@_means("movedim", "permute")
+@means("movedim", "permute")
 def _moved(at: Translator, x: Node, *how: Value) -> Value:
-    _mapped(x)
+    mapped(x)
     if at.laid is None and how in ((1, -1), (1, 3), ([0, 2, 3, 1],)):
         return Laid(x)
     if at.laid is not None and how in ((-1, 1), (3, 1), ([0, 3, 1, 2],)) and at.down_of(at._shape) == x.down:
@@ -618,9 +626,9 @@ def _moved(at: Translator, x: Node, *how: Value) -> Value:
     raise Unknown("of other than channels")
 
 
-@_means("flatten", "reshape", "view")
+@means("flatten", "reshape", "view")
 def _reshaped(at: Translator, x: Node, *how: Value) -> Value:
-    _mapped(x)
+    mapped(x)
     if at.laid is not None and at._shape[-1] == x.channels:
         return Laid(x)
     if at.laid is None and at._shape in ((1, x.channels), (1, x.channels, 1, 1)) and x.down == VECTOR:

@@ -11,7 +11,8 @@ the network pads to is seen by giving it another size, up to its first convoluti
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from . import own  # noqa: F401  # its meanings, too
 from .graph import Mark, Node, Refused, Run, listed
 from .operations import Translator
 
@@ -146,11 +148,23 @@ def _picture(image: Node, picture: Node) -> Node:
 
 def _traced(module: nn.Module, call: Any, example: tuple[Tensor, ...]) -> Any:
     try:
-        return torch.export.export(_Called(module, call).eval(), example, strict=False)
+        with _quiet():
+            return torch.export.export(_Called(module, call).eval(), example, strict=False)
     except Refused:
         raise
     except Exception as error:
         raise Refused(f"{type(module).__name__} cannot be recorded: {str(error).strip().splitlines()[0]}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's own report of what did not work: the refusal says it."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    said, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = said
 
 
 class _Found(Exception):
@@ -182,12 +196,11 @@ def _padding(module: nn.Module, x: Tensor, run: Run) -> tuple[int, int]:
 
     One that pads nothing must not take them where it halves anything: there its borders are of no program.
     """
-    watch, log = _Watch(SIDES), logging.getLogger("torch._subclasses.fake_tensor")
-    said, log.disabled = log.disabled, True
+    watch = _Watch(SIDES)
     larger = x.shape[1], SIDES[0] + 1, SIDES[1] + 1
     least = 1 << max([0, *(each.down for each in run.nodes)])
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
+        with _quiet(), FakeTensorMode(allow_non_fake_inputs=True):
             try:
                 with watch:
                     module(x.new_empty(1, *larger))
@@ -201,7 +214,5 @@ def _padding(module: nn.Module, x: Tensor, run: Run) -> tuple[int, int]:
         raise
     except Exception:  # it takes no such pictures: padded ones it will
         return least, 0
-    finally:
-        log.disabled = said
     multiple, padding = watch.found or (1, 0)
     return max(multiple, least), padding

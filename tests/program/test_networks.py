@@ -130,7 +130,7 @@ def test_stages_go_on_from_a_state(name, options):
 def test_frames_go_on_from_a_state():
     model = trained_like("wiper-s")
     interpreter, model = Interpreter(record(model), torch.float64), model.double()
-    x, y = torch.rand(2, 1, 3, 48, 56, dtype=torch.float64)
+    x, y = torch.rand(2, 1, 3, *SIZE, dtype=torch.float64)
     with torch.no_grad():
         _, state = model.step(x, model.initial_state(x))
         expected, after = model.step(y, state)

@@ -2,7 +2,10 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+import unrain
 from unrain.engine.program import record
 from unrain.engine.program.file import decoded
 from unrain.engine.program.interpret import Interpreter
@@ -33,6 +36,36 @@ def test_a_stranger_computes_what_it_does(name, counted):
         with torch.no_grad():
             expected = model(x)
         assert (interpreter(x).double() - expected).abs().max() <= 2e-6 * max(1, expected.abs().max())
+
+
+class OfOurModules(nn.Module):
+    """Somebody's network made of what this project exports."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pyramid = unrain.GaussianPyramid()
+        self.cell, self.larger = unrain.ConvLSTMCell(3, 16), unrain.ConvLSTMCell(16, 16, kernel_size=5)
+        self.gru, self.memory = unrain.ConvGRUCell(16, 16), unrain.MemoryBank(20, 16)
+        self.out = nn.Conv2d(16, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        half, _ = self.pyramid(x)
+        h, state = self.cell(half)
+        h, state = self.cell(half, state)
+        h, state = self.larger(h, self.larger(h)[1])
+        h, _ = self.gru(h, self.gru(h)[1])
+        return x - F.pixel_shuffle(self.out(self.memory(h)).repeat(1, 4, 1, 1), 2)
+
+
+def test_a_network_of_our_modules(counted):
+    torch.manual_seed(0)
+    model = OfOurModules().eval()
+    program = record(model)
+    counts = counted(program.runs[0])
+    assert counts["conv_lstm"] == 3 and counts["lstm"] == 1 and counts["lerp"] == 1 and counts["memory_read"] == 1
+    x = torch.rand(2, 3, 24, 40)
+    with torch.no_grad():
+        assert torch.allclose(Interpreter(program)(x), model(x), atol=1e-5)
 
 
 def test_one_that_does_not_pad_is_given_pictures_that_fit():
