@@ -43,11 +43,11 @@ def _both(at: Translator, cell: Node) -> list[Node]:
 
 
 @means("memory_read")
-def _memory_read(at: Translator, query: Node, items: Value, want_weights: bool) -> list[Laid]:
+def _memory_read(at: Translator, query: Node, items: Value, want_weights: bool) -> list[Laid | None]:
     mapped(query)
     if want_weights or not isinstance(items, Tensor) or at.laid is None:
         raise Unknown("of other than the rows of a map and constant items, without weights")
-    return [Laid(at.add("memory_read", (query,), *query.shape, {}, {"items": items}))]
+    return [Laid(at.add("memory_read", (query,), *query.shape, {}, {"items": items})), None]
 
 
 @means("gaussian_pyramid")
