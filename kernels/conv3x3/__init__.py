@@ -33,7 +33,7 @@ def conv3x3(
     add      [B,O,H,W]
 
     The result has the dtype and the memory format of x. Its error is not that of a direct convolution: by Winograd's
-    form it is up to 16 times that in float32, and NaN and infinity reach, as NaN, whole tiles of 4 x 4 pixels.
+    form it may be 6 times that (it is about twice), and NaN and infinity reach, as NaN, whole tiles of 4 x 4 pixels.
     """
     x, weight, bias, add = library.autocast_to(None, x, weight, bias, add)
     args = (x, weight, bias, add, dilation, relu, relu_sum)

@@ -1,8 +1,8 @@
 """`conv3x3` on the CPU: csrc/conv.h, by Winograd's F(4x4, 3x3) where that is the faster form.
 
-Forward only: where a gradient is needed, the reference runs. Channels that are no multiple of 16 are filled up in a
-copy, and so is NCHW turned into channels-last. Measured on two Zen 3 cores the copies cost less than a tenth from 32
-channels on.
+Channels that are no multiple of 16 are filled up in a copy, and NCHW is turned into channels-last. The weights are
+packed in every call: a network that runs them often packs them once (packed.py, or the program). The gradients are
+PyTorch's.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import torch
 from .. import native
 from ..native import available
 from ..registry import Call
+from . import reference
 from .packed import MULTIPLE, Workspace, convolve, pack
 
-__all__ = ["available", "can_run", "forward"]
+__all__ = ["available", "backward", "can_run", "forward"]
 
 Tensor = torch.Tensor
 
@@ -42,6 +43,12 @@ def forward(
     convolve([_channels_last(maps)], packed, y, Workspace(), relu, added, relu_sum)
     if y is not out[0]:
         out[0].copy_(y)
+
+
+def backward(out: tuple[Tensor | None, ...], *args) -> None:
+    for to, gradient in zip(out, reference.backward(*args), strict=True):
+        if to is not None:
+            to.copy_(gradient)
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -126,9 +126,7 @@ def pack_transposed(
     return _pack(weight, bias, products, slope, transposed=True)
 
 
-def _pack(
-    weight: Tensor, bias: Tensor | None, products: torch.dtype, slope: Tensor | None, **form: Any
-) -> Packed:
+def _pack(weight: Tensor, bias: Tensor | None, products: torch.dtype, slope: Tensor | None, **form: Any) -> Packed:
     def plain(each: Tensor) -> Tensor:
         return each.detach().cpu().float().contiguous().clone()
 

@@ -10,6 +10,12 @@ from unrain import kernels
 OVERLOADS = {
     "lstm_gates": lambda s, a: a,
     "conv_lstm": lambda s, a: (*a, None),
+    "conv3x3": lambda s, a: (
+        *a,
+        s.keywords.get("dilation", 1),
+        s.keywords.get("relu", False),
+        s.keywords.get("relu_sum", False),
+    ),
     "charbonnier": lambda s, a: (*a, s.keywords["eps"], s.keywords["reduction"]),
     "memory_read": lambda s, a: (*a, s.keywords["return_weights"]),
     "memory_update": lambda s, a: (*a, s.keywords["rule"]),
@@ -60,6 +66,7 @@ def test_opcheck_of_the_backward_ops():
         (ops.lstm_gates_backward, (h, c, torch.randn(2, 12, 5, 4), None, None)),
         (ops.conv_lstm_backward, (h, c, x, h, c, weight, bias)),
         (ops.conv_lstm_backward, (h, c, x, None, None, weight, None)),
+        (ops.conv3x3_backward, (h, x, weight[:4, :3].contiguous(), bias[:4], h, 1, True, True)),
         (ops.charbonnier_backward, (one, x, x.flip(0), 1e-3, "mean")),
         (ops.memory_read_backward, (q, torch.randn(9, 4), q, m)),
         (ops.memory_read_backward, (q, None, q, m)),

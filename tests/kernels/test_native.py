@@ -37,7 +37,7 @@ def test_every_tier_is_as_accurate_as_pytorch(op, tier, monkeypatch):
             for index, triple in enumerate(
                 zip(*(outputs + grads for outputs, grads in (found, plain, true)), strict=True)
             ):
-                assert_as_accurate(*triple, label=f"{sample.name} {dtype} {index}")
+                assert_as_accurate(*triple, label=f"{sample.name} {dtype} {index}", room=op.room)
 
 
 @needs_native

@@ -31,7 +31,7 @@ def test_accuracy(op, sample, dtype, fused, device, using, poisoned):
             plain, plain_gradients = run(op, sample, args, keywords)
         true, true_gradients = exact(op, sample, args)
         for index, triple in enumerate(zip(outputs, plain, true, strict=True)):
-            assert_as_accurate(*triple, label=f"{layout} output {index}")
+            assert_as_accurate(*triple, label=f"{layout} output {index}", room=op.room)
         for index, triple in enumerate(zip(gradients, plain_gradients, true_gradients, strict=True)):
             assert_as_accurate(*triple, label=f"{layout} gradient {index}")
         if op.keeps_layout and layout == "nhwc":
@@ -55,6 +55,9 @@ def test_what_is_not_finite_propagates(op, value, fused, device, using):
         with kernels.use("reference"):
             plain, _ = run(op, sample, args)
         for mine, theirs in zip(outputs, plain, strict=True):
+            if op.spreads:
+                assert not (mine.isfinite() & ~theirs.isfinite()).any(), sample.name
+                continue
             assert torch.equal(mine.isnan(), theirs.isnan()), sample.name
             assert torch.equal(mine.isinf(), theirs.isinf()), sample.name
 
