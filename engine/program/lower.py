@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from . import file
-from .graph import VECTOR, Node, Refused, Run, Uses, ancestors, rewritten
+from .graph import VECTOR, Node, Refused, Run, ancestors
 from .operations import ACTS
+from .rules.joined import MOST
 from .rules.shared import Contents
+
+THIN = 4  # channels of a map that is stored in float32, four numbers a pixel
 
 # The constants of each operation in the order of the file: those that always have a place, those that flags tell of.
 CONSTANTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -25,7 +29,7 @@ CONSTANTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     **dict.fromkeys(("add", "sub", "mul"), ((), ("slope",))),
 }
 PRECISE = ("instance_norm", "memory_read")  # read float32
-CONVOLUTIONS = ("conv", "conv_lstm")  # read maps as the precision stores them
+CONVOLUTIONS = ("conv", "conv_lstm")  # read wide maps as the precision stores them
 
 
 class Pool:
@@ -50,36 +54,56 @@ class Pool:
 
 
 def lowered(runs: Sequence[Run], multiple: int, padding: int, card: dict) -> file.Program:
-    pool = Pool()
-    made = tuple(_Lowering(run, pool).run(carries=bool(number)) for number, run in enumerate(runs))
+    pool, precise = Pool(), precise_nodes(runs)
+    made = tuple(_Lowering(run, pool, precise).run() for run in runs)
     if len(made) > 1:  # both list the same ports
         ports = tuple(port._replace(value=None) for port in made[1].ports)
         made = (made[0]._replace(ports=ports), made[1])
     return file.Program(made, tuple(pool.tensors), multiple, padding, card)
 
 
-class _Lowering:
-    def __init__(self, run: Run, pool: Pool) -> None:
-        self.source, self.pool = with_copies(run), pool
-        self.readers: dict[Node, list[Node]] = {}
-        for node in self.source.nodes:
-            for each in node.inputs:
-                self.readers.setdefault(each, []).append(node)
-        self.values: list[file.Value] = []
-        self.places: dict[Node, int] = {}
+def precise_nodes(runs: Sequence[Run]) -> set[Node]:
+    """What is float32 whatever the precision: pictures, vectors, cell states, what norms and memories read.
 
-    def run(self, carries: bool) -> file.Run:
+    A state is so before every stage and after it, in both runs, if it is so anywhere.
+    """
+    found: set[Node] = set()
+    for run in runs:
+        for node in (run.picture, *run.ports, *run.nodes):
+            if node.down == VECTOR or node.channels <= THIN or node.op in ("second", "memory_read"):
+                found.add(node)
+            if node.op in PRECISE or node["kind"] == "length":
+                found.update(node.inputs)
+            if node["gates"] == 4 or (node.op == "lstm" and len(node.inputs) == 5):
+                found.add(node.inputs[-1])
+    marks = [mark.states for run in runs for mark in run.marks]
+    for state in zip(*marks, *(run.ports for run in runs if run.ports), strict=True):
+        if not found.isdisjoint(state):
+            found.update(state)
+    return found
+
+
+class _Lowering:
+    """One run; what it computes in the order of its instructions, with a copy where an operation needs one."""
+
+    def __init__(self, run: Run, pool: Pool, precise: set[Node]) -> None:
+        self.source, self.pool, self.precise = run, pool, precise
+        self.values: list[file.Value] = []
+        self.instructions: list[file.Instruction] = []
+        self.places: dict[Node, int] = {}
+        self.copies: dict[Node, int] = {}  # of float32 maps, for convolutions
+        self.needs = _marks_that_need(run)
+        self.cells = {node.inputs[0]: node for node in run.nodes if node.op == "second"}
+
+    def run(self) -> file.Run:
         source = self.source
         for each in (source.picture, *source.ports):
-            self._value(each)
-        cells = {node.inputs[0]: node for node in source.nodes if node.op == "second"}
-        needs = _marks_that_need(source)
-        instructions: list[file.Instruction] = []
+            self.places[each] = self._value(each)
         done: dict[Node, int] = {}
         for node in source.nodes:
             if node.op != "second":
-                instructions.append(self._instruction(node, cells.get(node), needs[node]))
-            done[node] = len(instructions)
+                self._instruction(node)
+            done[node] = len(self.instructions)
         marks, after = [], 0
         for mark in source.marks:
             after = max([after, *(done.get(each, 0) for each in mark.values)])
@@ -89,13 +113,12 @@ class _Lowering:
             file.Port(self.places[port], port.channels, port.down, self.values[self.places[port]].storage)
             for port in source.ports
         )
-        return file.Run(tuple(self.values), tuple(instructions), tuple(marks), ports)
+        return file.Run(tuple(self.values), tuple(self.instructions), tuple(marks), ports)
 
-    def _value(self, node: Node) -> int:
-        self.places[node] = len(self.values)
-        kind = int(node.down == VECTOR)
-        self.values.append(file.Value(kind, storage(node, self.source, self.readers), max(node.down, 0), node.channels))
-        return self.places[node]
+    def _value(self, node: Node, precise: bool | None = None) -> int:
+        storage = node in self.precise if precise is None else precise
+        self.values.append(file.Value(int(node.down == VECTOR), int(storage), max(node.down, 0), node.channels))
+        return len(self.values) - 1
 
     def _as_large_as(self, node: Node) -> int:
         """Some map of this size."""
@@ -104,41 +127,67 @@ class _Lowering:
             raise Refused(f"{refusal(node)} (constants of a size that no map has before)")
         return sizes.index(True)
 
-    def _instruction(self, node: Node, cell: Node | None, only_for_mark: int) -> file.Instruction:
+    def _copied(self, parts: Sequence[int], like: Node, channels: int, needs: int) -> int:
+        """A new map of these side by side."""
+        output = self._value(replace(like, channels=channels), precise=False)
+        words = f"{like.where or 'forward'}: copy"
+        self.instructions.append(
+            file.Instruction("copy", 0, 0, 0, output, None, tuple(parts), (), needs, words, (0,) * 6)
+        )
+        return output
+
+    def _operands(self, node: Node) -> list[int | None]:
+        operands: list[int | None] = [self.places[each] for each in node.inputs]
+        if node.op == "lstm" and len(operands) == 3:
+            return [operands[0], None, *operands[1:], None]
+        if node.op == "fill":
+            return [self._as_large_as(node)]
+        if node.op in CONVOLUTIONS:
+            for at, each in enumerate(node.inputs[: node["maps"] or 1]):
+                if each in self.precise and each.channels > THIN:
+                    if each not in self.copies:
+                        place, needs = self.places[each], self.needs.get(each, 0)
+                        self.copies[each] = self._copied([place], each, each.channels, needs)
+                    operands[at] = self.copies[each]
+        while node.op == "cat" and len(operands) > MOST:
+            channels = sum(self.values[each].channels for each in operands[:MOST])
+            operands = [self._copied(operands[:MOST], node, channels, self.needs[node]), *operands[MOST:]]
+        return operands
+
+    def _instruction(self, node: Node) -> None:
         op = {"cat": "copy"}.get(node.op, node.op)
         if op not in file.OPS:
             raise Refused(refusal(node))
-        operands: list[int | None] = [self.places[each] for each in node.inputs]
-        if op == "lstm" and len(operands) == 3:
-            operands = [operands[0], None, *operands[1:], None]
-        if op == "fill":
-            operands = [self._as_large_as(node)]
+        operands = self._operands(node)
         always, flagged = CONSTANTS.get(op, ((), ()))
         held = node.constants
         names = (*always, *(name for name in flagged if name in held))
-        slope = "slope1" if op == "conv" else "slope"
         flags = (
             file.BIAS * ("bias" in held)
-            | file.SLOPE1 * (slope in held)
+            | file.SLOPE1 * (("slope1" if op == "conv" else "slope") in held)
             | file.ADD * bool(node["adds"])
             | file.SLOPE2 * ("slope2" in held)
         )
-        output = self._value(node)
-        second = None
+        output, second = self._value(node), None
+        self.places[node] = output
         if op in ("conv_lstm", "lstm"):
-            second = self._value(cell or Node("second", (node,), *node.shape))
-        return file.Instruction(
-            op,
-            ACTS.index(node["act1"] or "none"),
-            ACTS.index(node["act2"] or "none"),
-            flags,
-            output,
-            second,
-            tuple(operands),
-            tuple(self.pool(held[name]) if name in held else None for name in names),
-            only_for_mark,
-            text(node),
-            attributes(op, node),
+            second = self._value(node, precise=True)
+            if node in self.cells:
+                self.places[self.cells[node]] = second
+        self.instructions.append(
+            file.Instruction(
+                op,
+                ACTS.index(node["act1"] or "none"),
+                ACTS.index(node["act2"] or "none"),
+                flags,
+                output,
+                second,
+                tuple(operands),
+                tuple(self.pool(held[name]) if name in held else None for name in names),
+                self.needs[node],
+                text(node),
+                attributes(op, node),
+            )
         )
 
 
@@ -177,38 +226,6 @@ def attributes(op: str, node: Node) -> tuple[int, ...]:
 
 def _bits(number: float) -> int:
     return struct.unpack("<i", struct.pack("<f", number))[0]
-
-
-def storage(node: Node, run: Run, readers: dict[Node, list[Node]]) -> int:
-    """1 where a value is float32 whatever the precision: pictures, vectors, cell states, what norms read."""
-    if node.down == VECTOR or node.channels <= 4 or node.op in ("second", "memory_read"):
-        return 1
-    if node in run.ports:
-        return storage(run.marks[-1].states[run.ports.index(node)], run, readers)
-    return int(any(each.op in PRECISE or each["kind"] == "length" for each in readers.get(node, ())))
-
-
-def with_copies(run: Run) -> Run:
-    """Convolutions read wide float32 maps through a copy."""
-    readers: dict[Node, list[Node]] = {}
-    for node in run.nodes:
-        for each in node.inputs:
-            readers.setdefault(each, []).append(node)
-    stored = {node: storage(node, run, readers) for node in (*run.ports, *run.nodes)}
-    copies: dict[Node, Node] = {}
-
-    def change(node: Node, uses: Uses) -> Node | None:
-        stored.setdefault(node, 0)
-        if node.op not in CONVOLUTIONS:
-            return None
-        count = node["maps"] or 1
-        inputs = list(node.inputs)
-        for at, each in enumerate(inputs[:count]):
-            if stored.get(each) and each.channels > 4:
-                inputs[at] = copies.setdefault(each, Node("copy", (each,), *each.shape, where=node.where))
-        return node.but(inputs=tuple(inputs)) if tuple(inputs) != node.inputs else None
-
-    return rewritten(run, change)
 
 
 def _marks_that_need(run: Run) -> dict[Node, int]:

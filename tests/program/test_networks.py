@@ -168,3 +168,47 @@ def test_shipped_weights_are_stored_in_half():
     floats = sum(each.numel() for each in program.constants if each.dtype == torch.float32)
     assert floats <= 32 * 3 * 9  # the sum of the two pictures' weights in the first stage
     assert len(program.data) < 420_000
+
+
+def test_a_cell_state_is_float32_wherever_it_comes_from():
+    """One that a convolution made, and one of a memory that convolutions read as well, through a copy."""
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.start, self.out = torch.nn.Conv2d(3, 32, 3, padding=1), torch.nn.Conv2d(64, 3, 3, padding=1)
+            self.cell = unrain.ConvLSTMCell(32, 32)
+
+        def forward(self, x):
+            h, (_, c) = self.cell(self.start(x), (self.start(x * 3), self.start(x * 2)))
+            return self.out(torch.cat((h, c), 1))
+
+    torch.manual_seed(0)
+    model = Net().eval()
+    program = record(model)
+    run = program.runs[0]
+    [cell] = [each for each in run.instructions if each.op == "conv_lstm"]
+    assert [run.values[each].storage for each in (*cell.operands, cell.second)] == [0, 0, 1, 1]
+    assert [each.op for each in run.instructions].count("copy") == 1
+    x = torch.rand(1, 3, *SIZE)
+    with torch.no_grad():
+        assert torch.allclose(Interpreter(program)(x), model(x), atol=1e-5)
+
+
+def test_more_maps_than_a_convolution_takes_are_laid_side_by_side():
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.ModuleList(torch.nn.Conv2d(3, 8, 3, padding=1) for _ in range(35))
+            self.out = torch.nn.Conv2d(280, 3, 1)
+
+        def forward(self, x):
+            return self.out(torch.cat([layer(x) for layer in self.layers], 1))
+
+    torch.manual_seed(0)
+    model = Net().eval()
+    program = record(model)
+    assert max(len(each.operands) for each in program.runs[0].instructions) <= 16
+    x = torch.rand(1, 3, *SIZE)
+    with torch.no_grad():
+        assert torch.allclose(Interpreter(program)(x), model(x), atol=1e-5)

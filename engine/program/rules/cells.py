@@ -59,9 +59,7 @@ def lstm_cells(run: Run) -> Run:
                 made_of = ("sigmoid", "tanh", "lstm")
                 found[c] = replaced[node] = Node("lstm", inputs, *node.shape, {}, {}, node.where, made_of)
                 break
-    if not found:
-        return run
-    return _replaced(run, found, replaced)
+    return _replaced(run, found, replaced) if found else run
 
 
 def _replaced(run: Run, cells: dict[Node, Node], hidden: dict[Node, Node]) -> Run:
@@ -101,7 +99,7 @@ def convolutional_lstms(run: Run) -> Run:
     def change(node: Node, uses: Uses) -> Node | None:
         if node.op != "lstm":
             return None
-        gates = [*node.inputs[:4]] if len(node.inputs) == 5 else [*node.inputs]
+        gates = node.inputs[: 4 if len(node.inputs) == 5 else 3]
         first = gates[0]
         for gate in gates:
             plain = gate.op == "conv" and gate["act1"] == "none" and not gate["adds"] and not gate["form"]

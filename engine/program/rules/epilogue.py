@@ -38,14 +38,8 @@ def shuffles(run: Run) -> Run:
         if node.op != "shuffle" or node["r"] != 2:
             return None
         conv = node.inputs[0]
-        if (
-            conv.op != "conv"
-            or uses(conv) > 1
-            or conv["adds"]
-            or conv["shuffle"]
-            or conv["form"]
-            or conv["stride"] != 1
-        ):
+        finished = conv["adds"] or conv["shuffle"] or conv["act2"] != "none"
+        if conv.op != "conv" or uses(conv) > 1 or finished or conv["form"] or conv["stride"] != 1:
             return None
         return conv.but(attributes={"shuffle": 2}, channels=node.channels, down=node.down, absorbed=(node,))
 

@@ -51,7 +51,6 @@ def of_pointwise(run: Run) -> Run:
 
 def of_convolutions(run: Run) -> Run:
     """A piece of a convolution's result is a convolution with a piece of its weights, if nobody wants the whole."""
-
     cut_up = set(run.nodes) - {each for mark in run.marks for each in mark.values}
     cut_up -= {each for node in run.nodes if node.op != "slice" for each in node.inputs}
 

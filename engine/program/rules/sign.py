@@ -16,7 +16,7 @@ def never_negative(node: Node) -> bool:
         return True
     if node.op == "add" and node["act1"] == "none":
         return all(never_negative(each) for each in node.inputs)
-    return node.op in ("pool", "softmax", "mean") and node.op != "softmax" and never_negative(node.inputs[0])
+    return node.op in ("pool", "mean", "shuffle", "unshuffle", "slice") and never_negative(node.inputs[0])
 
 
 def needless_relus(run: Run) -> Run:
