@@ -11,7 +11,7 @@ the network pads to is seen by giving it another size, up to its first convoluti
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -63,27 +63,47 @@ def _recorded(module: Any, x: Tensor) -> Recording:
     advance = _advance(module)
     picture = Node("input", (), x.shape[1], 0, where="the picture")
     if advance is None:
-        run = _runs(module, picture, [_traced(module, _single(module), (x,))])
-        return Recording((run,), *_padding(module, x, run), ())
+        call = _single(module)
+        run = _runs(picture, [_traced(module, call, (x,))])
+        return Recording((run,), *_padding(module, lambda x: call(x)[0], x, run), ())
     stages = module.stages if hasattr(module, "stages") else 1
-    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
-        before = module.initial_state(fake.from_tensor(x))
-        after = advance(fake.from_tensor(x), before)[1]
+    before, after = _states(module, advance, x)
     kind, fields = type(before), tuple(before._fields)
 
     def stage(x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         image, state = advance(x, kind(*state))
         return (image, *state)
 
-    begin = _traced(module, lambda x: tuple(module.initial_state(x)), (x,))
+    def first_stage(x: Tensor) -> Tensor:
+        return advance(x, module.initial_state(x))[0]
+
     if [each.shape for each in before] != [each.shape for each in after]:
         run = _growing(module, picture, x, advance, stages)
-        return Recording((run,), *_padding(module, x, run), ())
+        return Recording((run,), *_padding(module, first_stage, x, run), ())
+    begin = _traced(module, lambda x: tuple(module.initial_state(x)), (x,))
     states = [x.new_zeros(each.shape) for each in before]
     one = _traced(module, stage, (x, *states))
-    first = _runs(module, picture, [one] * stages, begin)
-    carry = _runs(module, picture, [one] * stages, None, [tuple(each.shape) for each in states])
-    return Recording((first, carry), *_padding(module, x, first), fields)
+    first = _runs(picture, [one] * stages, begin)
+    carry = _runs(picture, [one] * stages, None, [tuple(each.shape) for each in states])
+    return Recording((first, carry), *_padding(module, first_stage, x, first), fields)
+
+
+def _states(module: Any, advance: Any, x: Tensor) -> tuple[Any, Any]:
+    """The states before and after a stage, of which only the shapes are real."""
+    try:
+        with _quiet(), FakeTensorMode(allow_non_fake_inputs=True) as fake:
+            before = module.initial_state(fake.from_tensor(x))
+            after = advance(fake.from_tensor(x), before)[1]
+        if before._fields and all(isinstance(each, Tensor) for each in (*before, *after)):
+            return before, after
+    except Exception as error:
+        raise _no_recording(module, error) from error
+    raise Refused(f"{type(module).__name__} cannot be recorded: its state is no NamedTuple of tensors")
+
+
+def _no_recording(module: nn.Module, error: Exception) -> Refused:
+    said = [*str(error).strip().splitlines(), type(error).__name__][0]
+    return Refused(f"{type(module).__name__} cannot be recorded: {said}")
 
 
 def _advance(module: Any) -> Any:
@@ -121,9 +141,7 @@ def _growing(module: Any, picture: Node, x: Tensor, advance: Any, stages: int) -
     return Run(picture, (), listed(translator.nodes, marks), tuple(marks))
 
 
-def _runs(
-    module: nn.Module, picture: Node, stages: Sequence[Any], begin: Any = None, ports: Sequence[tuple] | None = None
-) -> Run:
+def _runs(picture: Node, stages: Sequence[Any], begin: Any = None, ports: Sequence[tuple] | None = None) -> Run:
     translator = Translator(SIDES)
     states: Sequence[Node] = ()
     if begin is not None:
@@ -153,7 +171,7 @@ def _traced(module: nn.Module, call: Any, example: tuple[Tensor, ...]) -> Any:
     except Refused:
         raise
     except Exception as error:
-        raise Refused(f"{type(module).__name__} cannot be recorded: {str(error).strip().splitlines()[0]}") from error
+        raise _no_recording(module, error) from error
 
 
 @contextmanager
@@ -191,7 +209,7 @@ class _Watch(TorchDispatchMode):
         return y
 
 
-def _padding(module: nn.Module, x: Tensor, run: Run) -> tuple[int, int]:
+def _padding(module: nn.Module, call: Callable[[Tensor], Tensor], x: Tensor, run: Run) -> tuple[int, int]:
     """What the network pads to, and how: it is given pictures that are one larger than the multiples of 64.
 
     One that pads nothing must not take them where it halves anything: there its borders are of no program.
@@ -203,10 +221,10 @@ def _padding(module: nn.Module, x: Tensor, run: Run) -> tuple[int, int]:
         with _quiet(), FakeTensorMode(allow_non_fake_inputs=True):
             try:
                 with watch:
-                    module(x.new_empty(1, *larger))
+                    call(x.new_empty(1, *larger))
             except _Found:
                 pass
-            if watch.found is None and least > 1 and module(x.new_empty(1, *larger)).shape[1:] == larger:
+            if watch.found is None and least > 1 and call(x.new_empty(1, *larger)).shape[1:] == larger:
                 raise Refused(
                     f"{type(module).__name__} takes sizes that are no multiple of {least} without padding the picture"
                 )

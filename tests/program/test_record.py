@@ -156,6 +156,15 @@ def test_refusals_are_one_line(function, said):
     assert isinstance(caught.value, UnrainError) and "\n" not in str(caught.value)
 
 
+def test_a_state_that_is_no_named_tuple_is_refused():
+    class Odd(Running):
+        def initial_state(self, x):
+            return [x, x]
+
+    with pytest.raises(Refused, match=r"^Odd cannot be recorded: "):
+        unrain.record(Odd())
+
+
 def test_what_is_written_over_is_what_comes_after():
     def function(x):
         y = x * 2
