@@ -45,6 +45,7 @@ TARGETS = {
     "server": Target("targets_onnx", "to_server", "", "fp16", _SERVER, "a repository for NVIDIA's inference server"),
     "tensorrt": Target("tensorrt", "to_tensorrt", ".engine", "fp16", _ENGINE, "an engine for this machine's GPU"),
     "tensorrt-rtx": Target("tensorrt", "to_tensorrt_rtx", ".engine", "fp16", _ENGINE, "one for the GPUs of --target"),
+    "program": Target("program", "to_program", ".unrain", "fp32", frozenset({"stages"}), "what our own core runs"),
     "kernels": Target("kernels", "to_kernels", "", "fp16", frozenset({"arch"}), "the Triton kernels as cubins"),
     "package": Target("package", "to_package", ".pt2", "fp32", _PACKAGE, "an AOTInductor package for C++"),
 }

@@ -26,6 +26,7 @@ WAYS = {
     ".onnx": ("verify", "verify_onnx"),
     ".engine": ("tensorrt", "verify_engine"),
     ".pt2": ("package", "verify_package"),
+    ".unrain": ("program", "verify_program"),
 }
 
 

@@ -21,11 +21,13 @@ def command(
         str | None, typer.Argument(metavar="MODEL", help="A model of `unrain models`, or a weights file.")
     ] = None,
     to: Annotated[
-        str, typer.Option("--to", help="onnx, int8, server, tensorrt, tensorrt-rtx, kernels or package.")
+        str, typer.Option("--to", help="onnx, int8, server, tensorrt, tensorrt-rtx, program, kernels or package.")
     ] = "onnx",
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The .onnx, .engine or .pt2 to write; a folder for server and kernels."),
+        typer.Option(
+            "-o", "--output", help="The .onnx, .engine, .unrain or .pt2 to write; a folder for server and kernels."
+        ),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option("-w", "--weights", help="Weights in place of the shipped ones.")

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from ..errors import UnrainError
 from ..models import load
 from ..models.sizing import check_images, check_size
 from . import tiling
-from .backends import Runner, Step
+from .backends import Planned, Runner, Step
 from .explanation import Explanation
 from .selection import Chosen, Selection
 from .strength import blended, checked
@@ -90,6 +91,7 @@ class Engine:
             strength,
         )
         self._turns = Turns(self.device)
+        self._known_needs: WeakKeyDictionary[Runner, tiling.Needs] = WeakKeyDictionary()
         self._last: tuple[Chosen, tiling.Plan | None] | None = None  # what the last call ran
         with limited_to(threads):
             self._selection = Selection(
@@ -109,7 +111,7 @@ class Engine:
             return self._frame(x)
         check_images(x)
         with limited_to(self.threads):
-            runner, plan = self._runner_and_plan(*x.shape[-2:])
+            runner, plan = self._runner_and_plan(x.shape[0], *x.shape[-2:])
             with self._turn(runner):
                 derained = self._whole_or_tiles(x, runner, plan).clamp(0, 1)
                 return blended(x, derained, self.strength).to(x.device, x.dtype)
@@ -137,6 +139,8 @@ class Engine:
         """Which backend, precision and tiling run, what was measured, and why the others were not taken."""
         chosen, plan = self._last or (self._selection.fixed, None)
         notes = [*self._selection.notes, *([plan.note] if plan is not None and plan.note else [])]
+        if chosen is not None and isinstance(chosen.runner, Planned):
+            notes.append(chosen.runner.summary)
         return Explanation(
             model=getattr(self.model, "name", type(self.model).__name__),
             device=str(self.device),
@@ -162,11 +166,21 @@ class Engine:
         self._last = chosen, None
         return chosen
 
-    def _runner_and_plan(self, height: int, width: int) -> tuple[Runner, tiling.Plan]:
+    def _runner_and_plan(self, batch: int, height: int, width: int) -> tuple[Runner, tiling.Plan]:
         chosen = self._chosen(height, width)
-        plan = tiling.plan(self.model, chosen.backend, chosen.precision, height, width, self.tile, self.max_memory)
+        needs = self._needs(chosen.runner, batch * height * width)
+        plan = tiling.plan(needs, height, width, self.tile, self.max_memory)
         self._last = chosen, plan
         return chosen.runner, plan
+
+    def _needs(self, runner: Runner, pixels: int) -> tiling.Needs:
+        known = self._known_needs.get(runner)
+        if known is not None:
+            return known
+        if not isinstance(self.tile, int) and tiling.certainly_fits(pixels, self.max_memory):
+            return tiling.UNKNOWN
+        with self._turns.one():
+            return self._known_needs.setdefault(runner, tiling.needs(self._selection.model, runner))
 
     def _whole_or_tiles(self, x: Tensor, runner: Runner, plan: tiling.Plan) -> Tensor:
         """Not clamped; float32 on the engine's device, or where x is if it was cut into tiles or parts of the batch."""
@@ -189,7 +203,7 @@ class Engine:
         height, width = frame.shape[:2]
         check_size(height, width)
         with limited_to(self.threads):
-            runner, plan = self._runner_and_plan(height, width)
+            runner, plan = self._runner_and_plan(1, height, width)
             with self._turn(runner):
                 if plan.tile is None:
                     return self._bytes(runner, frame)

@@ -13,32 +13,30 @@ from farthest weighs little. On a Rain100L picture in tiles of 128, in codes of 
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from ..errors import UnrainError
+from .backends import Planned, Runner, backend
+
+log = logging.getLogger("unrain.runtime")
 
 ALIGNMENT = 16  # windows start at multiples of it: every pyramid of ours then has its levels at the same places
 MEMORY = 1 << 30  # bytes a run may use beside the weights, if nothing else is asked for
 SMALLEST = 64
+_SIDE = 512  # of the picture that a network's needs are taken from
 
-HALOS = {"SRN": 64, "BRN": 96, "Stagewise": 96, "MLMCN": 96}
-_OTHER_HALO = 64
-# Bytes per pixel at the peak of a run in fp32, as measured, at the networks' own width.
-_BYTES = {"SRN": 1900, "BRN": 2800, "Stagewise": 1600, "MLMCN": 4000, "Timelapse": 1900}
-_OTHER_BYTES = 6000
-# The same of the fused path, which never holds the gates of a whole picture, and writes in place what it can.
-_FUSED_BYTES = {("SRN", "lstm"): 1000, ("SRN", "gru"): 1500, ("BRN", "lstm"): 1800, ("BRN", "gru"): 3100}
-_FUSED_BYTES |= {("MSPFN", "light"): 1900, ("MSPFN", "paper"): 4500, ("MLMCN", "mcb"): 2900, ("Timelapse", ""): 1600}
-_FUSED_BF16 = 0.65  # of that
-_SEES_ALL = {
-    "MSPFN": "its channel attention averages over the whole picture, and over each tile instead where there are tiles",
-    "Timelapse": "its instance norm averages over the whole picture, and over each tile instead where there are tiles",
-}
+FARTHEST = 96  # pixels of a halo: what comes from beyond weighs little
+_UNKNOWN_HALO = 64
+_UNKNOWN_BYTES = 6000.0  # for each pixel, of a network that has no program
+_UNFUSED = 3.0  # times what the program of a network takes: what other backends take
+_SEEN_WHOLE = "tiles: what this network averages over the whole picture it averages over each tile"
 
 
 class Window(NamedTuple):
@@ -57,20 +55,48 @@ class Plan(NamedTuple):
     pictures: int = 1  # of a batch that are run at once
 
 
-def plan(
-    model: nn.Module,
-    backend: str,
-    precision: str,
-    height: int,
-    width: int,
-    tile: int | str | None,
-    max_memory: int | None,
-) -> Plan:
+class Needs(NamedTuple):
+    """What a network takes and sees."""
+
+    bytes_per_pixel: float  # at the peak of a run, beside the weights and the picture
+    halo: int
+    note: str | None = None  # on what its tiles are
+
+    @staticmethod
+    def of(bytes_per_pixel: float, reach: int | None) -> Needs:
+        """`reach`: how far away a pixel may change another one, None for the whole picture."""
+        if reach is None:
+            return Needs(bytes_per_pixel, _UNKNOWN_HALO, _SEEN_WHOLE)
+        return Needs(bytes_per_pixel, min(-(-reach // ALIGNMENT) * ALIGNMENT, FARTHEST))
+
+
+UNKNOWN = Needs(_UNKNOWN_BYTES, _UNKNOWN_HALO)
+
+
+def certainly_fits(pixels: int, max_memory: int | None) -> bool:
+    """So few that no network of a usual kind needs more: what this one needs is then not asked for."""
+    return pixels * _UNKNOWN_BYTES <= (MEMORY if max_memory is None else max_memory)
+
+
+def needs(model: nn.Module, runner: Runner) -> Needs:
+    """Of a run by that runner: from the network's program, where there is one."""
+    if isinstance(runner, Planned):
+        return _of_program(runner, 1.0)
+    try:
+        return _of_program(backend("fused").make(model, "fp32", torch.device("cpu"), None), _UNFUSED)
+    except UnrainError as error:
+        log.debug("tiles are planned without a program: %s", error)
+        return UNKNOWN
+
+
+def _of_program(planned: Planned, times: float) -> Needs:
+    return Needs.of(times * planned.bytes(_SIDE, _SIDE) / _SIDE**2, planned.reach)
+
+
+def plan(needs: Needs, height: int, width: int, tile: int | str | None, max_memory: int | None) -> Plan:
     """How a picture of this size is cut, not at all where it fits, and how many are run at once."""
-    kind = type(model).__name__
-    halo = HALOS.get(kind, _OTHER_HALO)
+    halo, each = needs.halo, needs.bytes_per_pixel
     limit = max_memory or (math.inf if tile is None else MEMORY)
-    each = bytes_per_pixel(model, backend, precision)
     whole = Plan(None, halo, None, max(int(min(limit / (height * width * each), sys.maxsize)), 1))
     if tile is None:
         return whole
@@ -85,18 +111,7 @@ def plan(
         return whole
     else:
         sides = int(tile), int(tile)
-    return Plan(sides, halo, f"tiles: {_SEES_ALL[kind]}" if kind in _SEES_ALL else None)
-
-
-def bytes_per_pixel(model: nn.Module, backend: str, precision: str) -> float:
-    """What a run holds at its peak, beside the weights and the picture."""
-    kind, config = type(model).__name__, getattr(model, "config", None)
-    each: float = _BYTES.get(kind, _OTHER_BYTES)
-    if backend == "fused":
-        variant = next((getattr(config, name) for name in ("cell", "layout", "block") if hasattr(config, name)), "")
-        each = _FUSED_BYTES.get((kind, variant), each) * (_FUSED_BF16 if precision == "bf16" else 1)
-    channels = getattr(config, "channels", None)
-    return each * channels / type(config)().channels if channels else each
+    return Plan(sides, halo, needs.note)
 
 
 def _cheapest(height: int, width: int, halo: int, pixels: int) -> tuple[int, int] | None:

@@ -5,14 +5,16 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import unrain
 from unrain.engine.errors import UnrainError
-from unrain.engine.runtime import selection, trial
+from unrain.engine.runtime import known, selection, trial
 from unrain.engine.runtime.backends import BACKENDS, Runner
 from unrain.engine.runtime.candidates import Candidate, candidates
 from unrain.engine.runtime.engine import Engine
 from unrain.engine.runtime.fidelity import decibels, sample
+from unrain.kernels import native
 
 CPU = torch.device("cpu")
 
@@ -92,8 +94,8 @@ def test_wrong_choices_name_the_right_ones(model):
         Engine(model, precision="fp8")
     with pytest.raises(UnrainError, match="fp32 or bf16, not in fp16"):
         Engine(model, "fused", "fp16", "cpu")
-    with pytest.raises(UnrainError, match="a multiple of 16 channels"):
-        Engine(unrain.build("stagewise", channels=8), "fused", device="cpu")
+    with pytest.raises(UnrainError, match=r"grid_sampler.*no such operation"):
+        Engine(Warps().eval(), "fused", "fp32", device="cpu")
     with pytest.raises(UnrainError, match="threads must be at least 1"):
         Engine(model, threads=0)
 
@@ -231,6 +233,29 @@ def test_without_a_trial_what_needs_no_build_is_taken(monkeypatch):
     engine = Engine("srn", device="cpu", trial_seconds=0)
     engine(sample(32, 32))
     assert (engine.explain()["backend"], engine.explain()["precision"]) == ("fused", "bf16")
-    engine = Engine(unrain.build("stagewise", channels=8).eval(), device="cpu", trial_seconds=0)
+    engine = Engine(Warps().eval(), device="cpu", trial_seconds=0)
     engine(sample(32, 32))
     assert engine.explain()["backend"] == "eager"
+    assert "grid_sampler" in engine.explain()["others"]["fused fp32"]
+
+
+class Warps(nn.Module):
+    """No program has such an operation."""
+
+    def forward(self, x):
+        grid = nn.functional.affine_grid(torch.eye(2, 3)[None].to(x), [1, 3, *x.shape[-2:]], align_corners=False)
+        return nn.functional.grid_sample(x, grid.expand(len(x), -1, -1, -1), align_corners=False)
+
+
+def test_where_nothing_is_known_to_be_faster_nothing_is_raced(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("UNRAIN_CACHE", str(tmp_path))
+    monkeypatch.delenv("UNRAIN_TRIAL_SECONDS", raising=False)
+    monkeypatch.setitem(known.UNBEATEN, native.tiers()[0], ("SRN",))
+    monkeypatch.setattr(trial, "race", lambda *_: pytest.fail("it was raced"))
+    engine = Engine(model, device="cpu")
+    engine(torch.rand(1, 3, 16, 16))
+    told = engine.explain()
+    assert told["backend"] == "fused" and told["milliseconds"] is None
+    assert told["others"]["eager fp32"] == "not tried, nothing is known to be faster here"
+    assert any("fused into" in note for note in told["notes"])
+    assert not list(tmp_path.glob("trial-*"))

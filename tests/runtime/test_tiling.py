@@ -1,5 +1,6 @@
 """Tiles: they cover a picture exactly once, have their halo, and do not show."""
 
+import itertools
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import unrain
 from unrain.engine.errors import UnrainError
 from unrain.engine.images import read_image, write_image
 from unrain.engine.runtime import tiling
+from unrain.engine.runtime.backends import backend
 from unrain.engine.runtime.engine import Engine
 from unrain.engine.runtime.fidelity import sample
 
@@ -36,11 +38,10 @@ def test_windows_cover_every_pixel_once_with_their_halo(height, width, tile, hal
 def test_with_the_whole_field_of_view_tiles_are_the_picture(monkeypatch):
     model = unrain.build("srn", blocks=1).eval()
     model.stages = 2  # 5 pixels a stage
-    monkeypatch.setitem(tiling.HALOS, "SRN", 10)
     x = torch.cat([sample(150, 203), sample(150, 203).flip(-1)])
     whole, tiles = (Engine(model, "fused", "fp32", "cpu", tile=tile)(x) for tile in (None, 64))
     assert (whole - tiles).abs().max() < 1e-6
-    monkeypatch.setitem(tiling.HALOS, "SRN", 0)
+    monkeypatch.setattr(tiling, "FARTHEST", 0)
     assert (whole - Engine(model, "fused", "fp32", "cpu", tile=64)(x)).abs().max() > 1e-4
 
 
@@ -59,11 +60,14 @@ def computed(plan, height, width):
     return sum(sizes), max(sizes)
 
 
-def test_max_memory_decides_when_to_cut():
-    model = unrain.build("srn")
+def runner_of(name, backend_name):
+    model = unrain.build(name).eval()
+    return model, backend(backend_name).make(model, "fp32", torch.device("cpu"), None)
 
-    def planned(backend, height, width, tile="auto", memory=None, precision="fp32"):
-        return tiling.plan(model, backend, precision, height, width, tile, memory)
+
+def test_max_memory_decides_when_to_cut():
+    def planned(backend_name, height, width, tile="auto", memory=None):
+        return tiling.plan(tiling.needs(*runner_of("srn", backend_name)), height, width, tile, memory)
 
     assert planned("eager", 256, 256).tile is None
     assert planned("eager", 2160, 3840, tile=None).tile is None
@@ -72,15 +76,24 @@ def test_max_memory_decides_when_to_cut():
         planned("eager", 256, 256, memory=1000)
 
 
+@pytest.mark.parametrize("name", ["srn", "brn-gru", "mlmcn-n1"])
+def test_what_the_plan_says_is_what_a_run_takes(name):
+    _, ours = runner_of(name, "fused")
+    ours.run(sample(96, 128))
+    [context] = ours._core._contexts._idle
+    assert context.memory.numel() == ours.bytes(96, 128)
+
+
 @pytest.mark.parametrize("name", ["srn", "srn-gru", "brn", "brn-gru", "stagewise"])
-@pytest.mark.parametrize("size", [(2160, 3840), (3840, 2160), (5000, 900), (300, 9000)])
-@pytest.mark.parametrize("memory", [1 << 28, 1 << 30])
-def test_windows_fit_into_memory_and_compute_little_twice(name, size, memory):
-    model = unrain.build(name)
-    for backend in ("eager", "fused"):
-        plan = tiling.plan(model, backend, "fp32", *size, "auto", memory)
+def test_windows_fit_into_memory_and_compute_little_twice(name):
+    cases = itertools.product(
+        ("eager", "fused"), ((2160, 3840), (3840, 2160), (5000, 900), (300, 9000)), (1 << 28, 1 << 30)
+    )
+    known = {each: tiling.needs(*runner_of(name, each)) for each in ("eager", "fused")}
+    for backend_name, size, memory in cases:
+        plan = tiling.plan(known[backend_name], *size, "auto", memory)
         total, largest = computed(plan, *size)
-        each = tiling.bytes_per_pixel(model, backend, "fp32")
+        each = known[backend_name].bytes_per_pixel
         assert largest * each <= memory
         # Square windows of that memory, as many as cover the picture, are no better.
         side = int((memory / each) ** 0.5) // 16 * 16
@@ -93,7 +106,7 @@ def test_a_network_that_sees_everything_says_what_tiles_do():
     engine = Engine(unrain.build("timelapse").eval(), "eager", "fp32", "cpu", tile=64)
     engine(sample(100, 100))
     told = engine.explain()
-    assert told["tile"] == [64, 64] and any("instance norm averages" in note for note in told["notes"])
+    assert told["tile"] == [64, 64] and any("averages over each tile" in note for note in told["notes"])
 
 
 def test_frames_are_cut_too():
@@ -109,7 +122,8 @@ def test_a_batch_keeps_to_max_memory(tile, monkeypatch):
     """Two of five pictures fit; one alone would not be cut."""
     model = unrain.build("srn", blocks=1).eval()
     model.stages = 1
-    one = tiling.bytes_per_pixel(model, "eager", "fp32") * 40 * 48
+    one = tiling.UNKNOWN.bytes_per_pixel * 40 * 48
+    monkeypatch.setattr(tiling, "needs", lambda *_: tiling.UNKNOWN)
     x = torch.rand(5, 3, 40, 48)
     ran = []
     expected = Engine(model, "eager", "fp32", "cpu", tile=None)(x)
@@ -122,10 +136,10 @@ def test_a_batch_keeps_to_max_memory(tile, monkeypatch):
 
 
 def test_a_batch_is_not_parted_without_need():
-    model = unrain.build("srn").eval()
-    assert tiling.plan(model, "eager", "fp32", 64, 64, "auto", None).pictures > 100
-    assert tiling.plan(model, "eager", "fp32", 512, 512, "auto", None).pictures == 2
-    assert tiling.plan(model, "eager", "fp32", 4096, 4096, None, None).pictures > 1000
+    known = tiling.needs(*runner_of("srn", "eager"))
+    assert tiling.plan(known, 64, 64, "auto", None).pictures > 100
+    assert tiling.plan(known, 512, 512, "auto", None).pictures == 2
+    assert tiling.plan(known, 4096, 4096, None, None).pictures > 1000
 
 
 @pytest.mark.parametrize("tile", [3, 0, "small"])

@@ -25,7 +25,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -61,6 +61,18 @@ class Runner(ABC):
         A network without stages is one step. The generator may be dropped at any point.
         """
         yield Step(self.run(x), None)
+
+
+@runtime_checkable
+class Planned(Protocol):
+    """A Runner that knows what it takes: it runs a program."""
+
+    reach: int | None  # how many pixels away a pixel may change another one; None: the whole picture
+    summary: str  # what was fused, for people
+
+    def bytes(self, height: int, width: int) -> int:
+        """What one picture of that size takes at the peak of a run, beside the weights and the picture."""
+        ...
 
 
 def backend(name: str) -> ModuleType:

@@ -1,21 +1,25 @@
-"""Our own path: packed weights, static buffers, fused kernels. See `engine/runtime/fused`."""
+"""Our own path. On a CPU: the network's program (`engine/program`), run by the compiled core. On a GPU: SRN and BRN in
+Triton kernels and one CUDA graph (`engine/runtime/fused`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ....kernels.conv3x3 import packed as conv3x3
-from ...models.mlmcn import MLMCN
-from ...models.mspfn import LAYOUTS, MSPFN
+from ....kernels import native
 from ...models.srn_brn import BRN, SRN
-from ...models.stagewise import Stagewise
-from ...models.timelapse import Timelapse
+from ...program import Program
+from ...program.explain import reach
+from ...program.file import decoded
+from ...program.runner import ProgramRunner
+from ...program.runner import available as core
 from .. import fidelity
-from . import Runner
+from ..recorded import program_of
+from . import Runner, Step
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -26,35 +30,19 @@ _MARGIN = 3.0  # dB beyond what the precision has to keep
 
 def available(device: torch.device) -> str | None:
     if device.type == "cpu":
-        from ..fused.convolution import available as convolutions
-
-        return convolutions()
+        return core()
     return None if device.type == "cuda" else f"it runs on a CPU or on CUDA, not on {device.type}"
 
 
 def can_run(model: nn.Module, precision: str, device: torch.device) -> str | None:
+    """Whether a network can be recorded shows when it is made: that takes seconds."""
     if device.type == "cuda":
         return _on_a_gpu(model, precision)
-    if not isinstance(model, SRN | BRN):
-        reason = conv3x3.available() or _unknown_form(model)
-        if reason is not None:
-            return reason
     if precision not in ("fp32", "bf16"):
         return f"on a CPU it computes in fp32 or bf16, not in {precision}"
     if precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return "this CPU has no bf16 arithmetic"
     return None
-
-
-def _unknown_form(model: nn.Module) -> str | None:
-    """Why a network that is neither SRN nor BRN, which run in any form, cannot run in its own; or None."""
-    if isinstance(model, MSPFN):
-        return f"it does not run the layout {model.config.layout!r}" if LAYOUTS[model.config.layout].lean else None
-    if isinstance(model, Stagewise):
-        if model.stages > len(model.outer) + 1:
-            return f"this network has {len(model.outer) + 1} stages, {model.stages} were asked for"
-        return conv3x3.can_run([model.config.channels] * (model.config.dilated + 1))
-    return None if isinstance(model, MLMCN | Timelapse) else f"it does not run {type(model).__name__} networks"
 
 
 def _on_a_gpu(model: nn.Module, precision: str) -> str | None:
@@ -72,22 +60,56 @@ def build_seconds(model: nn.Module) -> float:
 
 
 def make(model: nn.Module, precision: str, device: torch.device, threads: int | None) -> Runner:
-    dtype = _DTYPES[precision]
     if device.type == "cuda":
         from ..fused.srn_brn_gpu import RecordedRecurrence
 
-        return RecordedRecurrence(model, dtype, device)
-    network = _network(model)
-    if dtype == torch.bfloat16 and conv3x3.multiplies_bf16():
-        picture = fidelity.sample(_CHECKED, _CHECKED)
-        exact, quick = network(model, dtype, products=torch.float32), network(model, dtype, products=dtype)
-        decibels = fidelity.decibels(quick.run(picture), exact.run(picture))
-        return quick if decibels >= fidelity.LIMITS["bf16"] + _MARGIN else exact
-    return network(model, dtype, products=torch.float32)
+        return RecordedRecurrence(model, _DTYPES[precision], device)
+    data = program_of(model)
+    if precision == "fp32":
+        return FusedProgram(data, "float32", "float32")
+    exact = FusedProgram(data, "bfloat16", "float32")
+    if not _multiplies_bf16():
+        return exact
+    quick, picture = FusedProgram(data, "bfloat16", "bfloat16"), fidelity.sample(_CHECKED, _CHECKED)
+    decibels = fidelity.decibels(quick.run(picture), exact.run(picture))
+    return quick if decibels >= fidelity.LIMITS["bf16"] + _MARGIN else exact
 
 
-def _network(model: nn.Module) -> Callable[..., Runner]:
-    """The class of its fused form on a CPU."""
-    form = type(model).__name__
-    file = {"SRN": "srn_brn", "BRN": "srn_brn"}.get(form, form.lower())
-    return getattr(import_module(f"...fused.{file}_cpu", __name__), f"Fused{form}")
+def _multiplies_bf16() -> bool:
+    loaded: Any = native.load()
+    return loaded.multiplies_bf16()
+
+
+class FusedProgram(Runner):
+    """Any number of threads may call it: each call has a context of its own."""
+
+    concurrent = True
+
+    def __init__(self, data: bytes, maps: str, products: str) -> None:
+        self._data = data
+        self._core = ProgramRunner(data, maps, products)
+
+    def run(self, x: Tensor) -> Tensor:
+        return self._core.run(x)
+
+    def steps(self, x: Tensor, state: Any = None, image: Tensor | None = None) -> Iterator[Step]:
+        for stage in self._core.steps(x, state, image):
+            yield Step(*stage)
+
+    def bytes(self, height: int, width: int) -> int:
+        return self._core.bytes(height, width)
+
+    @cached_property
+    def _program(self) -> Program:
+        return decoded(self._data)
+
+    @cached_property
+    def reach(self) -> int | None:
+        return reach(self._program)
+
+    @cached_property
+    def summary(self) -> str:
+        runs = self._program.runs
+        operations = sum(each.text.count(" + ") + 1 for run in runs for each in run.instructions)
+        instructions = sum(len(run.instructions) for run in runs)
+        return f"its program: {operations} operations fused into {instructions} instructions"

@@ -1,1 +1,1 @@
-"""The fused path: the same networks with packed weights, maps that stay and our own kernels, a file for each form."""
+"""The fused path of a GPU: packed weights, static buffers, our own kernels. On a CPU it is the network's program."""

@@ -12,7 +12,7 @@ and results are static buffers. On another device the same functions run as they
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +22,21 @@ from ....kernels import conv_lstm, prepare_conv_lstm
 from ...errors import UnrainError
 from ...models.srn_brn import SRN, Branch, ResBlock
 from ..backends import Runner, Step
-from .cells_cpu import Memory
-from .srn_brn_cpu import State
 
 _WARM_UPS = 2  # runs before recording: libraries choose their kernels and take their workspaces then
 _SIZES = 2  # picture sizes recorded at a time
+
+
+Memory = tuple[Tensor, ...] | None  # (h, c) of one branch; None is zero
+
+
+class State(NamedTuple):
+    """Where a recurrence stands. The memories are buffers, good until the next stage has been computed."""
+
+    image: Tensor  # [B,3,H,W] float32
+    rain: Tensor | None
+    memories: tuple[Memory, ...]  # of the image branch, and of the rain branch
+    stage: int  # how many stages had been computed
 
 
 class BranchWeights:

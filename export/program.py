@@ -1,0 +1,67 @@
+"""A program file (`.unrain`): the network as our own core runs it, in this engine and, without Python, in C.
+
+Weights are kept as they were trained; whoever loads it packs them for the precision and the machine it runs on. One
+file takes every size and batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..engine.errors import UnrainError
+from . import metadata
+from .fidelity import Fidelity, compare, reference
+from .files import write
+from .targets import Options, Outcome
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+
+def to_program(model: nn.Module, output: Path, options: Options) -> Outcome:
+    """One file, with what the other targets say about themselves in its card."""
+    from ..engine.program import record
+
+    if options.precision != "fp32":
+        raise UnrainError(f"a program is precise as it runs, not as it is written: leave out {options.precision}")
+    network: Any = model
+    if options.stages is not None:
+        if not hasattr(model, "stages"):
+            raise UnrainError(f"{metadata.describe(model)['model']} has no stages; leave their number out.")
+        network = copy(model)
+        network.stages = options.stages
+    program = record(network)
+    stages = getattr(network, "stages", None)
+    about = metadata.describe(model, target="program", precision="fp32", recorded_stages=stages)
+    write(output, replace(program, card={**about, **program.card}).data)
+    count = sum(len(run.instructions) for run in program.runs)
+    return Outcome(
+        [output], [f"{count} instructions, pictures of every size"], {**about, **program.card}, verify=output
+    )
+
+
+def verify_program(path: Path, model: nn.Module | None, pictures: Sequence[np.ndarray]) -> Fidelity:
+    """A program run by this machine's core, against `model` or the shipped weights of the network it names."""
+    import torch
+
+    from ..engine.program.runner import ProgramRunner
+
+    data = path.read_bytes()
+    runner = ProgramRunner(data)  # which reads only what is whole
+    description = metadata.from_text(json.dumps(runner.card), str(path))
+    if model is None:
+        from ..engine.models import load
+
+        model = load(description["model"])
+    metadata.require_same_weights(description, model, str(path))
+
+    def run(picture: np.ndarray) -> np.ndarray:
+        return runner.run(torch.from_numpy(picture)).numpy()
+
+    return compare(run, reference(model, description.get("recorded_stages")), pictures, "fp32")
