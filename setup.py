@@ -26,7 +26,7 @@ setup(
     package_data={
         "unrain": ["py.typed"],
         # What the CUDA kernels are made of: CuPy compiles it on machines where there was no nvcc.
-        "unrain.csrc": ["*.h", "cuda/*.cuh", "pixel/*.h", "simd/scalar.h"],
+        "unrain.csrc": ["*.h", "flags.txt", "cuda/*.cuh", "pixel/*.h", "simd/scalar.h"],
         "unrain.engine": ["weights/*.safetensors", "weights/*.md", "demo/*", "page/*", "evaluation/*.npz"],
     },
     ext_modules=extensions(),

@@ -25,40 +25,28 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
-PROGRAM = tuple(f"program/{name}.cpp" for name in ("check", "context", "plan", "prepared", "program", "sha256"))
-CORE = ("dispatch.cpp", "conv.cpp", "conv_pack.cpp", *PROGRAM)  # without SIMD flags, without Python
+# Without SIMD flags, without Python: the core, which libunrain (csrc/CMakeLists.txt) is made of, too.
+CORE = tuple(
+    path.relative_to(CSRC).as_posix()
+    for path in (*sorted(CSRC.glob("*.cpp")), *sorted((CSRC / "program").glob("*.cpp")))
+    if not path.name.startswith("bindings")
+)
 SOURCES = (".cpp", ".cu", ".o")
 CUDA_ARCHS = "80,86,87,89,90,100,120"  # the last one also as PTX, for what comes after it
 
-GNU_FLAGS = [
-    "-std=c++17",
-    "-O3",
-    "-g0",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-ffp-contract=off",
-    "-fvisibility=hidden",
-]
+
+def _flags_of() -> dict[str, list[str]]:
+    """The lines of flags.txt: the flags by name of a file in tiers/, and `all`."""
+    lines = (CSRC / "flags.txt").read_text(encoding="utf-8").splitlines()
+    words = [line.split() for line in lines if line and not line.startswith("#")]
+    return {name: flags for name, *flags in words}
+
+
+_FLAGS = _flags_of()
+GNU_FLAGS = ["-std=c++17", "-g0", *_FLAGS.pop("all")]
 MSVC_FLAGS = ["/std:c++17", "/O2", "/EHsc", "/fp:precise"]
-TIERS = {
-    "generic": ([], []),
-    "avx2": (["-mavx2", "-mfma", "-mf16c", "-mbmi2"], ["/arch:AVX2"]),
-    "avx512": (
-        [
-            "-mavx512f",
-            "-mavx512bw",
-            "-mavx512dq",
-            "-mavx512vl",
-            "-mfma",
-            "-mf16c",
-            "-mbmi2",
-            "-mprefer-vector-width=512",
-        ],
-        ["/arch:AVX512"],
-    ),
-    "neon": ([], []),
-}
-TIERS["avx512bf16"] = ([*TIERS["avx512"][0], "-mavx512bf16"], TIERS["avx512"][1])  # of some kernels alone
+_MSVC = {"avx2": ["/arch:AVX2"], "avx512": ["/arch:AVX512"], "avx512bf16": ["/arch:AVX512"]}
+TIERS = {name: (flags, _MSVC.get(name, [])) for name, flags in _FLAGS.items()}  # of GCC and Clang, of MSVC
 TIERS_OF = {"x86_64": ("avx2", "avx512"), "amd64": ("avx2", "avx512"), "aarch64": ("neon",), "arm64": ("neon",)}
 
 
@@ -114,7 +102,7 @@ class BuildNative(build_ext):
 
     def _build_cpu(self, ext: Extension) -> None:
         flags = self._flags()
-        files = [(CSRC / name, []) for name in ("bindings.cpp", "bindings_conv.cpp", "bindings_program.cpp", *CORE)]
+        files = [(path, []) for path in sorted(CSRC.glob("bindings*.cpp"))] + [(CSRC / name, []) for name in CORE]
         msvc = self.compiler.compiler_type == "msvc"
         files += [(CSRC / "tiers" / f"{unit}.cpp", TIERS[unit][msvc]) for unit in units()]
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

@@ -5,7 +5,10 @@
 #pragma once
 
 #include "conv.h"
+#if !defined(__CUDACC_RTC__)
+#include "library/frames.h"
 #include "program/operation.h"
+#endif
 
 namespace unrain {
 
@@ -113,6 +116,8 @@ struct MemoryUpdate {
     int threads;
 };
 
+#if !defined(__CUDACC_RTC__)  // what follows is the host's
+
 // One entry per op: what a tier offers.
 struct Tier {
     const char* name;
@@ -126,6 +131,7 @@ struct Tier {
     const char* (*memory_read)(const MemoryRead&, bool backward);
     const char* (*memory_update)(const MemoryUpdate&, bool backward);
     program::Kernels program;
+    library::FrameKernels frames;
 };
 
 // The tiers compiled in and runnable here, best first; null-terminated.
@@ -144,5 +150,7 @@ const char* run(const TensorToFrame& args, bool backward, const char* tier = nul
 const char* run(const Ssim& args, bool backward, const char* tier = nullptr);
 const char* run(const MemoryRead& args, bool backward, const char* tier = nullptr);
 const char* run(const MemoryUpdate& args, bool backward, const char* tier = nullptr);
+
+#endif
 
 }  // namespace unrain

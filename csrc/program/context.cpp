@@ -9,16 +9,29 @@ bool Context::start(std::uint32_t run, const float* pictures, Message& message) 
     PictureCall call = pictures_at(0);
     call.from = pictures;
     kernels_.picture_in(call);
+    begin();
+    return true;
+}
+
+bool Context::start_written(std::uint32_t run, Message& message) {
+    if (run >= plan_.program().header->runs) return message.say("this program has no such run");
+    run_ = run;
+    kernels_.picture_padding(pictures_at(0));
+    begin();
+    return true;
+}
+
+void Context::begin() {
     // A state that is a picture was cropped and padded anew between two calls of the network.
-    for (std::uint32_t k = 0; run > 0 && k < plan_.program().runs[run].ports; ++k) {
-        const Port& port = plan_.program().port(plan_.program().runs[run], k);
+    const Run& run = plan_.program().runs[run_];
+    for (std::uint32_t k = 0; run_ > 0 && k < run.ports; ++k) {
+        const Port& port = plan_.program().port(run, k);
         if (port.log2_down == 0 && port.channels <= kThinChannels) {
             kernels_.picture_padding(pictures_at(port.value));
         }
     }
     done_ = 0;
     started_ = true;
-    return true;
 }
 
 bool Context::advance(std::uint32_t mark, float* pictures, Message& message) {
@@ -29,6 +42,10 @@ bool Context::advance(std::uint32_t mark, float* pictures, Message& message) {
     for (; done_ < to.after; ++done_) {
         const Instruction& i = plan_.program().instruction(run, done_);
         if (i.only_for_mark != 0 && i.only_for_mark != mark) continue;
+        if (late_ != nullptr && late_(late_of_)) {
+            started_ = false;
+            return false;
+        }
         if (!instruction(i, message)) return false;
     }
     if (pictures == nullptr) return true;
@@ -75,6 +92,10 @@ bool Context::instruction(const Instruction& i, Message& message) {
         return message.say("%s: %s", origin.text, wrong);
     }
     return true;
+}
+
+Place Context::picture(std::uint32_t run, std::uint32_t mark) const {
+    return place_of(plan_, run, plan_.program().mark(plan_.program().runs[run], mark - 1).picture, arena_);
 }
 
 Place Context::port(std::uint32_t run, std::uint32_t number) const {

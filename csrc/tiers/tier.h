@@ -1,6 +1,7 @@
 // Every kernel, compiled into the namespace of the tier that includes this; the one thing visible outside is its table.
 #pragma once
 
+#include "../kernels/camera_frame.h"
 #include "../kernels/charbonnier.h"
 #include "../kernels/conv.h"
 #include "../kernels/frame_to_tensor.h"
@@ -30,6 +31,7 @@ const Tier tier = {
     memory_read,
     memory_update,
     {operation, picture_in, picture_padding, picture_out},
+    {frame_in, frame_out, frame_through},
 };
 
 }  // namespace unrain::UNRAIN_TIER
