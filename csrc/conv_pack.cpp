@@ -123,8 +123,21 @@ void pack_winograd(const ConvLayer& a, const ConvPlan& p, const Taps& taps, char
     }
 }
 
+// [blocks of 16 outputs][window, window][16].
+void pack_depthwise(const ConvLayer& a, const ConvPlan& p, const Taps& taps, char* to) {
+    const Index each = p.window * p.window;
+    for (Index o = 0; o < p.outputs; ++o) {
+        const ConvOutput output = output_at(a, p, o);
+        for (Index tap = 0; tap < each; ++tap) {
+            const double x = taps(output, tap / p.window, tap % p.window, output.channel);
+            put_number(to, (o / kBlock * each + tap) * kBlock + o % kBlock, DType::f32, x);
+        }
+    }
+}
+
 Index weight_numbers(const ConvLayer& a, const ConvPlan& p) {
     if (p.way == ConvWay::winograd) return kProducts * p.inputs * p.outputs;
+    if (p.way == ConvWay::depthwise) return p.window * p.window * p.outputs;
     Index sum = 0;
     for (Index block = 0; block < p.outputs / kBlock; ++block) sum += window_of(a, p, block).size() * kBlock;
     return sum;
@@ -152,6 +165,7 @@ void pack(const ConvLayer& a, const float* weight, const float* bias, const floa
     }
     char* weights = static_cast<char*>(packed) + parameter_bytes(p);
     if (p.way == ConvWay::winograd) return pack_winograd(a, p, Taps(a, weight), weights);
+    if (p.way == ConvWay::depthwise) return pack_depthwise(a, p, Taps(a, weight), weights);
     pack_direct(a, p, Taps(a, weight), weights);
 }
 

@@ -20,7 +20,7 @@ enum class ConvWay : int { direct = 0, winograd = 1, depthwise = 2 };
 
 struct ConvPlan {
     ConvWay way;
-    DType products;           // those of thin maps alone are always float32's
+    DType products;           // those of thin maps alone, and of depthwise ones, are always float32's
     int parts;                // 1 or 4
     std::ptrdiff_t channels;  // of y
     std::ptrdiff_t stored;    // numbers per pixel of y
@@ -60,6 +60,13 @@ static inline bool is_winograd(const ConvLayer& a, bool thin) {
     return (whole || transposed) && !thin && a.groups == 1 && (a.gates == 0 || a.dilation == 1);
 }
 
+// Whether each output reads the one input of its own number.
+static inline bool is_depthwise(const ConvLayer& a) {
+    const bool plain = a.form == 0 && a.gates == 0 && a.shuffle <= 1 && !a.y_thin;
+    return plain && a.groups > 1 && a.groups == a.outputs && a.sources == 1 && !a.source[0].thin &&
+           a.source[0].channels == a.outputs;
+}
+
 static inline ConvPlan plan_of(const ConvLayer& a) {
     ConvPlan p{};
     bool thin = true, some_thin = false;
@@ -68,8 +75,8 @@ static inline ConvPlan plan_of(const ConvLayer& a) {
         some_thin = some_thin || a.source[k].thin;
         p.inputs += width_of(a.source[k]);
     }
-    p.way = is_winograd(a, some_thin) ? ConvWay::winograd : ConvWay::direct;
-    p.products = thin ? DType::f32 : a.products;
+    p.way = is_winograd(a, some_thin) ? ConvWay::winograd : is_depthwise(a) ? ConvWay::depthwise : ConvWay::direct;
+    p.products = thin || p.way == ConvWay::depthwise ? DType::f32 : a.products;
     if (p.products == DType::bf16) p.inputs = rounded_up(p.inputs, 2);
     p.parts = a.form == 1 || a.shuffle == 2 ? 4 : 1;
     p.channels = a.shuffle == 2 ? a.outputs / 4 : a.gates != 0 ? a.outputs / a.gates : a.outputs;

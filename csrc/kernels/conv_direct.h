@@ -5,6 +5,7 @@
 //         channels are 3 runs of 9 numbers.
 // Tiling  a task is a rectangle of places whose patch a second-level cache holds; a block of places by vectors of
 //         outputs is summed in registers, over the whole window, and finished from there.
+// Depthwise ones take a vector of channels of a pixel in place of one repeated number.
 // Bound   arithmetic, from about 16 inputs times taps on.
 #pragma once
 
@@ -138,20 +139,55 @@ Block<V> block_of(const ConvLayer& a, const ConvPlan& p, const ConvWindow& w, co
 
 constexpr Index kPlaces = kLanes >= 16 ? 12 : kLanes == 8 ? 6 : 3;  // of a block: what the registers hold
 
+// All places of a task by 16 outputs from k on, whose sums `sum_places(row, column, sums)` makes.
+template <class SumPlaces>
+UNRAIN_HD void finish_places(const Finish& f, const Rectangle& at, Index k, const SumPlaces& sum_places) {
+    const Index start = f.offset(at.image, at.top, at.left, k), right = f.right(), below = f.below();
+    for (Index i = 0; i < at.rows; ++i) {
+        for (Index j = 0; j < at.columns; j += kPlaces) {
+            Vec sum[kPlaces][kBlock / kLanes];
+            sum_places(i, j, sum);
+            float sums[kPlaces * kBlock];
+            keep(sum, sums, kBlock);
+            const Spread to{start + i * below + j * right, right, 0, least(kPlaces, at.columns - j), 1};
+            f.ending(f, to, k, sums, kPlaces);
+        }
+    }
+}
+
 // All places of a task by 16 outputs from k on.
 template <class V>
 void convolve_block(const ConvPlan& p, const Finish& f, const Rectangle& at, const Block<V>& b, Index line, Index k) {
     const Index place = p.stride * p.inputs;
-    for (Index i = 0; i < at.rows; ++i) {
-        for (Index j = 0; j < at.columns; j += kPlaces) {
-            Vec sum[kPlaces][kBlock / kLanes];
-            sum_block(b.patch + i * p.stride * line + j * place, place, b.runs, b.weight, b.vector, f.bias + k, sum);
-            float sums[kPlaces * kBlock];
-            keep(sum, sums, kBlock);
-            const Index to = f.offset(at.image, at.top + i, at.left + j, k);
-            f.ending(f, {to, f.right(), 0, least(kPlaces, at.columns - j), 1}, k, sums, kPlaces);
+    finish_places(f, at, k, [&](Index i, Index j, Vec(&sum)[kPlaces][kBlock / kLanes]) {
+        sum_block(b.patch + i * p.stride * line + j * place, place, b.runs, b.weight, b.vector, f.bias + k, sum);
+    });
+}
+
+// All places of a task by 16 channels from k on, each of which reads itself alone. `weight` [window, window, 16].
+static void convolve_depthwise(const ConvLayer& a, const ConvPlan& p, const Finish& f, const Rectangle& at,
+                               const float* patch, Index line, const float* weight, Index k) {
+    const Index place = p.stride * p.inputs, row = a.dilation * line, column = a.dilation * p.inputs;
+    finish_places(f, at, k, [&](Index i, Index j, Vec(&sum)[kPlaces][kBlock / kLanes]) {
+        const float* x = patch + i * p.stride * line + j * place + k;
+        const float* taps = weight;
+        for (Index n = 0; n < kBlock / kLanes; ++n) {
+            for (Index r = 0; r < kPlaces; ++r) sum[r][n] = load(f.bias + k + n * kLanes);
         }
-    }
+        for (Index u = 0; u < p.window; ++u) {
+            for (Index v = 0; v < p.window; ++v, taps += kBlock) {
+                const float* pixel = x + u * row + v * column;
+                UNRAIN_UNROLL
+                for (Index n = 0; n < kBlock / kLanes; ++n) {
+                    const Vec tap = load(taps + n * kLanes);
+                    UNRAIN_UNROLL
+                    for (Index r = 0; r < kPlaces; ++r) {
+                        sum[r][n] = fma(load(pixel + r * place + n * kLanes), tap, sum[r][n]);
+                    }
+                }
+            }
+        }
+    });
 }
 
 // All places of a task by the gates of 16 channels.
@@ -182,6 +218,15 @@ void convolve_task(const ConvLayer& a, const ConvCall& call, const ConvPlan& p, 
     fill_patch(a, call, p.inputs, at.image, at.top * p.stride - p.before, at.left * p.stride - p.before,
                at.rows * p.stride + halo, at.columns * p.stride + halo, line, patch);
     const V* weight = reinterpret_cast<const V*>(static_cast<const char*>(call.packed) + parameter_bytes(p));
+    if constexpr (sizeof(V) == sizeof(float)) {
+        if (p.way == ConvWay::depthwise) {
+            const Index each = p.window * p.window;
+            for (Index k = 0; k < p.outputs; k += kBlock) {
+                convolve_depthwise(a, p, f, at, patch, line, weight + k * each, k);
+            }
+            return;
+        }
+    }
     const Index step = kBlock * (a.gates != 0 ? a.gates : 1);
     for (Index k = 0; k < p.outputs; k += step) {
         const ConvWindow w = window_of(a, p, k / kBlock);

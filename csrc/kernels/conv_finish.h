@@ -141,30 +141,32 @@ static void end_anyhow(const Finish& f, const Spread& to, Index k, const float* 
     }
 }
 
-// Into a thin y: the 16 outputs are up to 4 parts of 4 numbers.
+// Into a thin y: the 16 outputs are one part of 4 numbers, or four, of which each two lie side by side.
 static void end_thinly(const Finish& f, const Spread& to, Index k, const float* sums, Index sum_columns) {
     const float* add = static_cast<const float*>(f.add);
     float* y = static_cast<float*>(f.y);
-    const Index scale = f.scale(), y_line = f.columns * scale * 4, parts = least(kBlock / 4, f.parts - k / 4);
-    const Index channels = f.channels;
+    const Act act1 = f.act1, act2 = f.act2;
+    const bool simple = is_simple(act1) && is_simple(act2), two = f.parts == 4;
+    const Index line = f.columns * f.scale() * 4, width = two ? kBlock : 4;
+    const std::size_t run = (two ? 8 : 4) * sizeof(float);
+    float real[kBlock], added[kBlock] = {}, lanes[kBlock];
+    for (Index n = 0; n < kBlock; ++n) real[n] = n % 4 < f.channels ? 1.0F : 0.0F;
     for (Index i = 0; i < to.rows; ++i) {
         for (Index j = 0; j < to.columns; ++j) {
             const Index at = to.at + i * to.below + j * to.right;
-            float lanes[kBlock] = {};
             if (add != nullptr) {
-                for (Index q = 0; q < parts; ++q) {
-                    std::memcpy(lanes + 4 * q, add + at + q / 2 * y_line + q % 2 * 4, 4 * sizeof(float));
-                }
+                std::memcpy(added, add + at, run);
+                if (two) std::memcpy(added + 8, add + at + line, run);
             }
-            for (Index n = 0; n < 4 * parts; n += kLanes) {
+            for (Index n = 0; n < width; n += kLanes) {
+                const Vec slope1 = load(f.slope1 + k + n), slope2 = load(f.slope2 + k + n);
                 Vec v = load(sums + (i * sum_columns + j) * kBlock + n);
-                v = any_activation(f.act1, v, load(f.slope1 + k + n)) + load(lanes + n);
-                store(lanes + n, any_activation(f.act2, v, load(f.slope2 + k + n)));
+                v = (simple ? simple_activation(act1, v, slope1) : any_activation(act1, v, slope1)) + load(added + n);
+                v = simple ? simple_activation(act2, v, slope2) : any_activation(act2, v, slope2);
+                store(lanes + n, select(less(set1(0.5F), load(real + n)), v, zero()));
             }
-            for (Index q = 0; q < parts; ++q) {
-                for (Index c = channels; c < 4; ++c) lanes[4 * q + c] = 0.0F;
-                std::memcpy(y + at + q / 2 * y_line + q % 2 * 4, lanes + 4 * q, 4 * sizeof(float));
-            }
+            std::memcpy(y + at, lanes, run);
+            if (two) std::memcpy(y + at + line, lanes + 8, run);
         }
     }
 }
