@@ -7,8 +7,8 @@
 // Everything that decides how a layer is computed (`csrc/conv_plan.h`) is decided by the layer alone, never by the
 // machine's load or the number of threads, on which no bit depends.
 //
-// Error   a direct convolution's in float32, but about ten times that where Winograd's form is taken (kernel 3,
-//         stride 1, enough channels); with `products` in bfloat16, bfloat16's.
+// Error   a direct convolution's in float32, but two to six times that where Winograd's form is taken (kernel 3 and
+//         stride 1, or transposed, of wide maps); with `products` in bfloat16, bfloat16's.
 // NaN     and infinity propagate; by Winograd also, as NaN, to all pixels of the 4 x 4 tiles that read one, and
 //         in grouped convolutions to the outputs of other groups in the same 16.
 #pragma once
@@ -33,8 +33,8 @@ struct ConvLayer {
     std::ptrdiff_t outputs;  // O of the weights: gates * C, 4 * C before a shuffle, C of a transposed one
     int kernel;              // 1, 3, 5, 7 with padding dilation * (kernel - 1) / 2, or as large as the stride, without
     int stride, dilation, groups;
-    int form;     // 0: weights [O, I / groups, kernel, kernel]; 1: [I, O, kernel, kernel], transposed to twice the size:
-                  // kernel 2, or 3 (padding 1, output padding 1), or 4 (padding 1)
+    int form;     // 0: weights [O, I / groups, kernel, kernel]; 1: [I, O, kernel, kernel], transposed to twice the
+                  // size: kernel 2, or 3 (padding 1, output padding 1), or 4 (padding 1)
     int shuffle;  // 1, or 2: the outputs are stored as C channels at twice the size, as by pixel_shuffle
     int gates;    // 0; 4: the outputs are the gates i, f, g, o of C each, y is h; 3: i, g, o of a first step
     Act act1, act2;

@@ -35,9 +35,8 @@ struct ConvPlan {
 
 // Of Winograd's form: places along a side of a tile, pixels along a side of what it reads, products.
 constexpr std::ptrdiff_t kTile = 4, kPatch = 6, kProducts = kPatch * kPatch;
-constexpr std::ptrdiff_t kMostGroup = 24;                   // tiles that a tier takes at once, or a divisor of it
-constexpr std::ptrdiff_t kMostBlocks = 2 * kMostGroup;      // times blocks of 16 outputs, likewise
-constexpr std::ptrdiff_t kMostTiles = 24;                   // of a task
+constexpr std::ptrdiff_t kMostTiles = 24;                // of a task
+constexpr std::ptrdiff_t kMostBlocks = 2 * kMostTiles;   // times the blocks of 16 outputs that are finished together
 
 static inline std::ptrdiff_t stored_channels(const ConvSource& source) {
     return source.thin ? 4 : rounded_up(source.channels, kBlock);
@@ -133,7 +132,8 @@ struct ConvOutput {
 
 static inline ConvOutput output_at(const ConvLayer& a, const ConvPlan& p, std::ptrdiff_t packed) {
     if (a.gates != 0) {
-        const std::ptrdiff_t gate = packed / kBlock % a.gates, c = packed / (kBlock * a.gates) * kBlock + packed % kBlock;
+        const std::ptrdiff_t gate = packed / kBlock % a.gates;
+        const std::ptrdiff_t c = packed / (kBlock * a.gates) * kBlock + packed % kBlock;
         return {c < p.channels ? gate * p.channels + c : -1, 0};
     }
     const std::ptrdiff_t part = packed / p.stored, c = packed % p.stored;
@@ -190,7 +190,7 @@ static inline std::ptrdiff_t winograd_matrix(const ConvPlan& p) {
     return p.tiles * p.inputs + 64 / product_bytes(p);
 }
 static inline std::ptrdiff_t winograd_bytes(const ConvPlan& p) {
-    constexpr std::ptrdiff_t kSums = kMostGroup * kTile * kTile * 4 * kBlock;
+    constexpr std::ptrdiff_t kSums = kMostTiles * kTile * kTile * 4 * kBlock;
     return kProducts * winograd_matrix(p) * product_bytes(p) + (kMostBlocks * kProducts * kBlock + kSums) * 4;
 }
 

@@ -1,7 +1,7 @@
 // A 3x3 convolution by Winograd's minimal filtering F(4x4, 3x3): 16 pixels from 36 products in place of 144.
 //
-// A tile is 4 x 4 places. Its 6 x 6 pixels d become B^T d B, the 3 x 3 taps g are G g G^T beforehand, their products are
-// summed over the inputs, which is 36 matrix products over all tiles of a task, and A^T m A is the result.
+// A tile is 4 x 4 places. Its 6 x 6 pixels d become B^T d B, the 3 x 3 taps g are G g G^T beforehand, their products
+// are summed over the inputs, which is 36 matrix products over all tiles of a task, and A^T m A is the result.
 //
 // Tiling   a task is a row of tiles whose 36 matrices of inputs lie in a second-level cache. A few tiles by a few
 //          vectors of outputs at a time pass through all 36 products and are transformed back from a first-level one.
@@ -12,77 +12,9 @@
 
 #include "../parallel.h"
 #include "conv_finish.h"
+#include "winograd_transforms.h"
 
 namespace unrain::UNRAIN_TIER {
-
-// The points of interpolation are 0, +-sqrt(1/2), +-sqrt(2) and infinity: of all that cost as much they lose the least
-// to rounding, in bfloat16 half of what the usual 0, +-1, +-2 lose.
-constexpr float kInner = 0.707106781F, kOuter = 1.41421356F;
-
-// Six numbers of a row or column by B^T.
-UNRAIN_HD void input_row(const Vec (&d)[6], Vec (&t)[6]) {
-    const Vec half = set1(0.5F), two = set1(2.0F), both = set1(2.5F), inner = set1(kInner), outer = set1(kOuter);
-    const Vec a = fnma(two, d[2], d[4]), b = fnma(two, d[1], d[3]);
-    const Vec c = fnma(half, d[2], d[4]), e = fnma(half, d[1], d[3]);
-    t[0] = fnma(both, d[2], d[0] + d[4]);
-    t[1] = fma(inner, b, a);
-    t[2] = fnma(inner, b, a);
-    t[3] = fma(outer, e, c);
-    t[4] = fnma(outer, e, c);
-    t[5] = fnma(both, d[3], d[1] + d[5]);
-}
-
-// Six numbers by A^T.
-UNRAIN_HD void output_row(const Vec (&m)[6], Vec (&y)[4]) {
-    const Vec s = m[1] + m[2], d = m[1] - m[2], p = m[3] + m[4], q = m[3] - m[4];
-    y[0] = m[0] + s + p;
-    y[1] = fma(set1(kOuter), q, set1(kInner) * d);
-    y[2] = fma(set1(2.0F), p, set1(0.5F) * s);
-    y[3] = fma(set1(2.0F * kOuter), q, fma(set1(0.5F * kInner), d, m[5]));
-}
-
-// A vector of channels of one patch; `row` and `column` are the distances between its pixels, `matrix` that of the 36
-// results.
-template <class T, class V>
-UNRAIN_HD void transform_input(const T* x, Index row, Index column, V* v, Index matrix) {
-    Vec t[6][6];  // [column][row]
-    UNRAIN_UNROLL
-    for (Index j = 0; j < 6; ++j) {
-        const T* p = x + j * column;
-        const Vec d[6] = {load(p),           load(p + row),     load(p + 2 * row),
-                          load(p + 3 * row), load(p + 4 * row), load(p + 5 * row)};
-        input_row(d, t[j]);
-    }
-    UNRAIN_UNROLL
-    for (Index i = 0; i < 6; ++i) {
-        const Vec d[6] = {t[0][i], t[1][i], t[2][i], t[3][i], t[4][i], t[5][i]};
-        Vec r[6];
-        input_row(d, r);
-        UNRAIN_UNROLL
-        for (Index j = 0; j < 6; ++j) put(v + (6 * i + j) * matrix, r[j]);
-    }
-}
-
-// A vector of outputs of one tile, from its 36 products, kBlock numbers apart, to `each(i, j, pixel)` of 4 x 4.
-template <class Each>
-UNRAIN_HD void transform_output(const float* m, const Each& each) {
-    Vec t[6][4];
-    UNRAIN_UNROLL
-    for (Index i = 0; i < 6; ++i) {
-        Vec r[6];
-        UNRAIN_UNROLL
-        for (Index j = 0; j < 6; ++j) r[j] = load(m + (6 * i + j) * kBlock);
-        output_row(r, t[i]);
-    }
-    UNRAIN_UNROLL
-    for (Index j = 0; j < 4; ++j) {
-        const Vec r[6] = {t[0][j], t[1][j], t[2][j], t[3][j], t[4][j], t[5][j]};
-        Vec column[4];
-        output_row(r, column);
-        UNRAIN_UNROLL
-        for (Index i = 0; i < 4; ++i) each(i, j, column[i]);
-    }
-}
 
 // Tiles that pass through the products together, and the blocks of 16 outputs that do.
 constexpr Index kGroup = kLanes >= 16 ? 12 : kLanes == 8 ? 6 : 3;
@@ -90,7 +22,7 @@ constexpr Index kWide = kLanes >= 16 ? 2 : 1;  // in registers
 constexpr Index kTogether = 2;                 // finished together: a pixel's 32 numbers share a line or two
 // Tiles that go through one product after the other: few enough that their 36 products stay in a near cache, enough
 // that the weights do not come from a far one for every group.
-constexpr Index kPass = kLanes >= 16 ? kGroup : kMostGroup;
+constexpr Index kPass = kLanes >= 16 ? kGroup : kMostTiles;
 
 // m [kGroup tiles][36][16], kBlocks of them, at one of the 36: v [kGroup, inputs] * u [inputs, 16], for each block.
 template <Index kBlocks, class V>
@@ -255,7 +187,8 @@ struct TileMemory {
 };
 
 template <Index kBlocks, class V>
-void multiply_all(const TileMemory<V>& memory, Index tile, Index count, const ProductRange& range, const V* weight, Index inputs) {
+void multiply_all(const TileMemory<V>& memory, Index tile, Index count, const ProductRange& range, const V* weight,
+                  Index inputs) {
     constexpr Index kAtOnce = kBlocks < kWide ? kBlocks : kWide;
     const Index block = kProducts * inputs * kBlock;
     for (Index i = range.row; i < range.rows; ++i) {
@@ -303,7 +236,9 @@ void finish_blocks(const ConvPlan& p, const Finish& f, const Tiles& tiles, const
                    const TileMemory<V>& memory, const ProductRange& range, const V* weight, Index block) {
     for (Index t = 0; t < task.count; t += kPass) {
         const Index here = least(kPass, task.count - t);
-        for (Index r = 0; r < here; ++r) prefetch_places(f, spread_of(f, tiles, task.tile[t + r], block * kBlock), kBlocks * kBlock);
+        for (Index r = 0; r < here; ++r) {
+            prefetch_places(f, spread_of(f, tiles, task.tile[t + r], block * kBlock), kBlocks * kBlock);
+        }
         multiply_all<kBlocks>(memory, t, here, range, weight, p.inputs);
         for (Index r = 0; r < here; ++r) {
             for (Index b = 0; b < kBlocks; ++b) {

@@ -98,7 +98,8 @@ struct Case {
     Map add, c;
     Index channels, stored, y_height, y_width;
 
-    Case(const ConvLayer& a, Index b, Index h, Index w) : layer(a), batch(b), height(h), width(w), add(DType::f32, 0), c(DType::f32, 0) {
+    Case(const ConvLayer& a, Index b, Index h, Index w)
+        : layer(a), batch(b), height(h), width(w), add(DType::f32, 0), c(DType::f32, 0) {
         const ConvPlan p = plan_of(a);
         channels = p.channels, stored = p.stored;
         const Index scale = p.parts == 4 ? 2 : 1;
@@ -111,12 +112,14 @@ struct Case {
                 x.back().set(i, padding ? (a.source[k].thin ? 0.0 : 3.0) : draw());
             }
         }
-        const Index inputs = input_channels(a), taps = a.kernel * a.kernel;
-        weight = draws(a.outputs * inputs / a.groups * taps, 1.0 / std::sqrt(static_cast<double>(inputs / a.groups * taps)));
+        const Index each = input_channels(a) / a.groups * a.kernel * a.kernel;
+        weight = draws(a.outputs * each, 1.0 / std::sqrt(static_cast<double>(each)));
         bias = draws(a.outputs, 0.3), slope1 = draws(a.outputs, 0.3), slope2 = draws(a.outputs, 0.3);
         if (a.adds) {
             add = Map(a.add_dtype, b * y_height * y_width * stored);
-            for (Index i = 0; i < b * y_height * y_width * stored; ++i) add.set(i, i % stored < channels ? draw() : 0.0);
+            for (Index i = 0; i < b * y_height * y_width * stored; ++i) {
+                add.set(i, i % stored < channels ? draw() : 0.0);
+            }
         }
         if (a.gates != 0) {
             c = Map(DType::f32, b * h * w * stored);
