@@ -47,8 +47,8 @@ template <class Body>
 void for_each_task(std::ptrdiff_t tasks, std::size_t bytes, int threads, const Body& body) {
 #if defined(_OPENMP)
     if (threads > 1 && tasks > 1 && bytes >= kSerialBytes) {
-        const int team = tasks < threads ? static_cast<int>(tasks) : threads;
-#pragma omp parallel num_threads(team)
+        // Also where there are fewer tasks: for a team of another size, OpenMP allocates, and ends or starts threads.
+#pragma omp parallel num_threads(threads)
         {
             const FlushDenormals flush;
 #pragma omp for schedule(static)
