@@ -95,8 +95,8 @@ struct ContextBlock {
         const bool fits = former != nullptr && former->capacity >= plan.bytes();
         memory = fits ? former->memory : block_of(plan.bytes());
         capacity = fits ? former->capacity : plan.bytes();
-        context = std::make_unique<program::Context>(plan, memory.get(), prepared->chosen->program,
-                                                     prepared->name_of_tier());
+        context =
+            std::make_unique<program::Context>(plan, memory.get(), prepared->chosen->program, prepared->name_of_tier());
     }
 
     void start(std::uint32_t run, std::uintptr_t pictures) {
@@ -155,10 +155,8 @@ struct ContextBlock {
 void bind_program(py::module_& m) {
     py::class_<ProgramBytes, std::shared_ptr<ProgramBytes>>(m, "Program", "A program file that was found to be right.")
         .def(py::init<const py::bytes&>())
-        .def_property_readonly("card",
-                               [](const ProgramBytes& p) {
-                                   return py::bytes(p.program.card, p.program.header->card_bytes);
-                               })
+        .def_property_readonly(
+            "card", [](const ProgramBytes& p) { return py::bytes(p.program.card, p.program.header->card_bytes); })
         .def_property_readonly("multiple", [](const ProgramBytes& p) { return p.program.header->multiple; })
         .def_property_readonly("in_channels", [](const ProgramBytes& p) { return p.program.header->in_channels; })
         .def_property_readonly("out_channels", [](const ProgramBytes& p) { return p.program.header->out_channels; })

@@ -1,7 +1,8 @@
-// Operations of a program that move numbers to another place: pooling, pixel shuffles, maps side by side, parts of maps,
-// and the two ends of a run.
+// Operations of a program that move numbers to another place: pooling, pixel shuffles, maps side by side, parts of
+// maps, and the two ends of a run.
 //
-// Tiling  rows of the result; nothing is shared between tasks. Traffic: reads and writes everything once. Bound: memory.
+// Tiling  rows of the result; nothing is shared between tasks. Traffic: reads and writes everything once. Bound:
+// memory.
 //         Shuffles, slices and copies go number by number: the rules of a program leave few of them.
 #pragma once
 
@@ -14,7 +15,8 @@ namespace unrain::UNRAIN_TIER {
 using program::PictureCall;
 
 UNRAIN_HD float number_at(const Place& p, Index at) {
-    return p.dtype == DType::f32 ? static_cast<const float*>(p.data)[at] : load_one(static_cast<const bf16*>(p.data) + at);
+    return p.dtype == DType::f32 ? static_cast<const float*>(p.data)[at]
+                                 : load_one(static_cast<const bf16*>(p.data) + at);
 }
 UNRAIN_HD void set_number(const Place& p, Index at, float x) {
     if (p.dtype == DType::f32) {
@@ -143,9 +145,8 @@ static void slice(const Operation& o) {
 }
 
 static void fill(const Operation& o) {
-    for_each_vector(o, 1, nothing, [&](Nothing, Index at, Index k, Index n) {
-        store_number(o.y, at, load(o.constants[0] + k), n);
-    });
+    for_each_vector(o, 1, nothing,
+                    [&](Nothing, Index at, Index k, Index n) { store_number(o.y, at, load(o.constants[0] + k), n); });
 }
 
 template <class Body>

@@ -168,26 +168,45 @@ void memory_read_of(const Operation& o) {
 
 static void operation(const Operation& o) {
     switch (o.op) {
-        case Op::pool: return pool(o);
-        case Op::shuffle: return shuffle(o);
-        case Op::unshuffle: return unshuffle(o);
-        case Op::add: return join_two(o, [](Vec a, Vec b) { return a + b; });
-        case Op::sub: return join_two(o, [](Vec a, Vec b) { return a - b; });
-        case Op::mul: return join_two(o, [](Vec a, Vec b) { return a * b; });
-        case Op::affine: return affine(o);
-        case Op::clamp: return clamp(o);
-        case Op::lerp: return lerp(o);
-        case Op::lstm: return lstm(o);
-        case Op::mean: return mean(o);
-        case Op::dense: return dense(o);
-        case Op::instance_norm: return instance_norm(o);
-        case Op::channel_norm: return channel_norm(o);
-        case Op::memory_read: return o.x[0].dtype == DType::f32 ? memory_read_of<float>(o) : memory_read_of<bf16>(o);
-        case Op::copy: return copy(o);
-        case Op::fill: return fill(o);
-        case Op::slice: return slice(o);
+        case Op::pool:
+            return pool(o);
+        case Op::shuffle:
+            return shuffle(o);
+        case Op::unshuffle:
+            return unshuffle(o);
+        case Op::add:
+            return join_two(o, [](Vec a, Vec b) { return a + b; });
+        case Op::sub:
+            return join_two(o, [](Vec a, Vec b) { return a - b; });
+        case Op::mul:
+            return join_two(o, [](Vec a, Vec b) { return a * b; });
+        case Op::affine:
+            return affine(o);
+        case Op::clamp:
+            return clamp(o);
+        case Op::lerp:
+            return lerp(o);
+        case Op::lstm:
+            return lstm(o);
+        case Op::mean:
+            return mean(o);
+        case Op::dense:
+            return dense(o);
+        case Op::instance_norm:
+            return instance_norm(o);
+        case Op::channel_norm:
+            return channel_norm(o);
+        case Op::memory_read:
+            return o.x[0].dtype == DType::f32 ? memory_read_of<float>(o) : memory_read_of<bf16>(o);
+        case Op::copy:
+            return copy(o);
+        case Op::fill:
+            return fill(o);
+        case Op::slice:
+            return slice(o);
         case Op::conv:
-        case Op::conv_lstm: return;  // run by csrc/conv.h
+        case Op::conv_lstm:
+            return;  // run by csrc/conv.h
     }
 }
 

@@ -1,5 +1,5 @@
-// Parts of one block of memory, each 64 bytes aligned. Without a block it only counts: the same code first says how much
-// is needed, and then takes it.
+// Parts of one block of memory, each 64 bytes aligned. Without a block it only counts: the same code first says how
+// much is needed, and then takes it.
 #pragma once
 
 #include <cstddef>

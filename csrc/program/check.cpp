@@ -54,29 +54,44 @@ public:
 private:
     bool of_its_kind() {
         switch (i_.op) {
-            case Op::conv: return conv();
-            case Op::conv_lstm: return conv_lstm();
-            case Op::pool: return pool();
-            case Op::shuffle: return shuffled(y_, x(0));
-            case Op::unshuffle: return shuffled(x(0), y_);
+            case Op::conv:
+                return conv();
+            case Op::conv_lstm:
+                return conv_lstm();
+            case Op::pool:
+                return pool();
+            case Op::shuffle:
+                return shuffled(y_, x(0));
+            case Op::unshuffle:
+                return shuffled(x(0), y_);
             case Op::add:
             case Op::sub:
-            case Op::mul: return two_maps();
-            case Op::affine: return affine();
-            case Op::clamp: return one_map() && constants(0);
-            case Op::lerp: return operands(3) && all_like(3, y_) && constants(0);
-            case Op::lstm: return lstm();
+            case Op::mul:
+                return two_maps();
+            case Op::affine:
+                return affine();
+            case Op::clamp:
+                return one_map() && constants(0);
+            case Op::lerp:
+                return operands(3) && all_like(3, y_) && constants(0);
+            case Op::lstm:
+                return lstm();
             case Op::mean:
                 return operands(1) && map(0) && constants(0) &&
                        (y_.kind == Kind::vector && y_.channels == x(0).channels ? true : wrong("its output"));
-            case Op::dense: return dense();
+            case Op::dense:
+                return dense();
             case Op::instance_norm:
-            case Op::channel_norm: return norm();
-            case Op::memory_read: return memory_read();
-            case Op::copy: return copy();
+            case Op::channel_norm:
+                return norm();
+            case Op::memory_read:
+                return memory_read();
+            case Op::copy:
+                return copy();
             case Op::fill:
                 return operands(1) && is_map(y_) && constants(1) && count(0, y_.channels);
-            case Op::slice: return slice();
+            case Op::slice:
+                return slice();
         }
         return wrong("an operation that this build does not know");
     }

@@ -12,7 +12,8 @@ public:
     Context(const Plan& plan, void* memory, const Kernels& kernels, const char* tier)
         : plan_(plan), arena_(static_cast<char*>(memory)), kernels_(kernels), tier_(tier) {}
 
-    // Begins a run on planar float32 pictures [batch, channels, height, width]. Run 1 goes on from what lies in its ports.
+    // Begins a run on planar float32 pictures [batch, channels, height, width]. Run 1 goes on from what lies in its
+    // ports.
     bool start(std::uint32_t run, const float* pictures, Message& message);
 
     // The same on pictures that the caller wrote into `picture(run)`, without their padding.

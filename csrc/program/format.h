@@ -1,5 +1,6 @@
-// The records of a program file (`.unrain`), little endian, each section 64 bytes aligned: a Header, tables, the weights
-// as they were trained, texts, and a card in JSON. Python writes them (engine/program/file.py), program.cpp checks them.
+// The records of a program file (`.unrain`), little endian, each section 64 bytes aligned: a Header, tables, the
+// weights as they were trained, texts, and a card in JSON. Python writes them (engine/program/file.py), program.cpp
+// checks them.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +24,7 @@ enum class Padding : std::uint32_t { reflected = 0, edge = 1, zeros = 2 };
 struct Header {
     char magic[8];
     std::uint32_t version;
-    std::uint32_t multiple;  // of which both sides of the padded picture are
+    std::uint32_t multiple;   // of which both sides of the padded picture are
     std::uint8_t sha256[32];  // of all that is behind the header
     std::uint64_t file_bytes;
     std::uint32_t runs, values, instructions, operands, constants, marks, ports, in_channels;

@@ -92,16 +92,21 @@ private:
     // Operands from this one on are read where y is written, and nowhere else.
     static std::uint32_t first_pixelwise(const Instruction& i) {
         switch (i.op) {
-            case Op::conv: return (i.flags & kAdds) != 0 ? i.operands - 1 : i.operands;
-            case Op::conv_lstm: return i.attribute[1] == 4 ? i.operands - 1 : i.operands;
+            case Op::conv:
+                return (i.flags & kAdds) != 0 ? i.operands - 1 : i.operands;
+            case Op::conv_lstm:
+                return i.attribute[1] == 4 ? i.operands - 1 : i.operands;
             case Op::add:
             case Op::sub:
             case Op::mul:
             case Op::clamp:
             case Op::lerp:
-            case Op::lstm: return 0;
-            case Op::affine: return i.constants > 2 ? i.operands : 0;
-            default: return i.operands;
+            case Op::lstm:
+                return 0;
+            case Op::affine:
+                return i.constants > 2 ? i.operands : 0;
+            default:
+                return i.operands;
         }
     }
 
@@ -151,9 +156,9 @@ private:
             }
             own.offset = found ? best : end;
             total = std::max(total, own.offset + own.bytes);
-            const auto behind = std::upper_bound(
-                placed.begin(), placed.end(), own.offset,
-                [this](std::size_t offset, std::uint32_t w) { return offset < buffers_[w].offset; });
+            const auto behind =
+                std::upper_bound(placed.begin(), placed.end(), own.offset,
+                                 [this](std::size_t offset, std::uint32_t w) { return offset < buffers_[w].offset; });
             placed.insert(behind, v);
         }
         return total;

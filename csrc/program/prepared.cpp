@@ -88,7 +88,8 @@ const float* dense_weights(const Program& p, std::uint32_t constant, const Value
 }
 
 // The items as they are and at length one.
-void memory_items(const Program& p, const Instruction& i, const Value& y, Carver& carver, const float* (&constants)[kMostOperationConstants]) {
+void memory_items(const Program& p, const Instruction& i, const Value& y, Carver& carver,
+                  const float* (&constants)[kMostOperationConstants]) {
     const std::size_t count = static_cast<std::size_t>(i.attribute[0]), columns = y.channels;
     float *raw = carver.take<float>(count * columns), *unit = carver.take<float>(count * columns);
     constants[0] = raw;
@@ -116,7 +117,9 @@ void lay_out_constants(const Program& p, const Run& run, const Instruction& i, C
     switch (i.op) {
         case Op::add:
         case Op::sub:
-        case Op::mul: constants[0] = channel_row(p, Flagged(p, i, 0).slope1, y, carver); break;
+        case Op::mul:
+            constants[0] = channel_row(p, Flagged(p, i, 0).slope1, y, carver);
+            break;
         case Op::affine:
             for (std::uint32_t k = 0; k < 3; ++k) constants[k] = channel_row(p, own(k), y, carver);
             constants[3] = channel_row(p, Flagged(p, i, 3).slope1, y, carver);
@@ -132,9 +135,14 @@ void lay_out_constants(const Program& p, const Run& run, const Instruction& i, C
         case Op::channel_norm:
             for (std::uint32_t k = 0; k < 2; ++k) constants[k] = channel_row(p, own(k), y, carver);
             break;
-        case Op::memory_read: memory_items(p, i, y, carver, constants); break;
-        case Op::fill: constants[0] = channel_row(p, own(0), y, carver); break;
-        default: break;
+        case Op::memory_read:
+            memory_items(p, i, y, carver, constants);
+            break;
+        case Op::fill:
+            constants[0] = channel_row(p, own(0), y, carver);
+            break;
+        default:
+            break;
     }
 }
 

@@ -16,8 +16,8 @@ struct Arithmetic {
 
 // What instructions that compute the same on other values share.
 struct Layer {
-    ConvLayer conv = {};           // of conv and conv_lstm
-    const void* packed = nullptr;  // their weights
+    ConvLayer conv = {};                                   // of conv and conv_lstm
+    const void* packed = nullptr;                          // their weights
     const float* constants[kMostOperationConstants] = {};  // of the other operations
 };
 

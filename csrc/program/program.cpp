@@ -16,7 +16,8 @@ float from_half(std::uint16_t h) {
     if (exponent == 31) {
         size = mantissa == 0 ? HUGE_VALF : std::nanf("");
     } else {
-        size = std::ldexp(static_cast<float>(exponent == 0 ? mantissa : mantissa + 1024), (exponent == 0 ? 1 : exponent) - 25);
+        size = std::ldexp(static_cast<float>(exponent == 0 ? mantissa : mantissa + 1024),
+                          (exponent == 0 ? 1 : exponent) - 25);
     }
     return (h & 0x8000) != 0 ? -size : size;
 }

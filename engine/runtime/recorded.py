@@ -43,7 +43,7 @@ def program_of(model: nn.Module) -> bytes:
 def _recorded(model: nn.Module) -> bytes:
     from ..program import Refused, record
 
-    log.info("recording this network: once, for a few seconds")
+    log.debug("recording this network: once, for a few seconds")
     try:
         return record(model).data
     except (UnrainError, Refused):

@@ -25,6 +25,7 @@ void check_vectors();
 void check_ops();
 void check_conv();
 void check_gpu_bodies();
+void check_program(double seconds);
 
 int main() {
     using namespace unrain;
@@ -42,6 +43,7 @@ int main() {
     check_ops();
     check_conv();
     check_gpu_bodies();
+    check_program(15);
     std::printf(failures() == 0 ? "all passed\n" : "%d checks failed\n", failures().load());
     return failures() == 0 ? 0 : 1;
 }

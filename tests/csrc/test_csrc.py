@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
+from unrain import record
 from unrain.csrc import build
 
 HERE = Path(__file__).resolve().parent
@@ -42,7 +44,7 @@ def tier_units() -> list[tuple[Path, list[str]]]:
 
 def test_core_passes_its_tests_under_address_and_undefined_sanitizers(tmp_path):
     units = [*((CSRC / name, []) for name in build.CORE), *tier_units()]
-    units += [(HERE / name, []) for name in ("main.cpp", "ops.cpp", "conv.cpp", "gpu_bodies.cpp")]
+    units += [(HERE / name, []) for name in ("main.cpp", "ops.cpp", "conv.cpp", "program.cpp", "gpu_bodies.cpp")]
     for tier in build.tiers():
         defines = [f"-DUNRAIN_TIER={tier}", f"-DUNRAIN_SIMD_{tier.upper()}"]
         units.append((HERE / "vectors.cpp", [*build.TIERS[tier][0], *defines]))
@@ -78,6 +80,24 @@ def test_as_it_is_shipped_it_compiles_without_a_warning_and_keeps_its_tiers_apar
             line for line in shared if f"unrain::{tier}" not in line and "DW.ref.__gxx_personality" not in line
         ]
         assert not strangers, f"{tier} shares with the others: {strangers[:5]}"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("clang++") is None, reason="there is no clang++ on this machine")
+def test_the_fuzzer_finds_nothing_in_programs_within_a_minute(tmp_path):
+    units = [*((CSRC / name, []) for name in build.CORE), *tier_units(), (HERE / "fuzz_program.cpp", [])]
+    flags = ["-std=c++17", "-O1", "-g1", "-ffp-contract=off", f"-I{CSRC}", "-fsanitize=fuzzer,address,undefined"]
+    objects = []
+    for number, (source, extra) in enumerate(units):
+        objects.append(tmp_path / f"{number}.o")
+        subprocess.run(["clang++", "-c", str(source), "-o", str(objects[-1]), *flags, *extra], check=True)
+    program = tmp_path / "fuzz"
+    subprocess.run(["clang++", *map(str, objects), "-o", str(program), flags[-1]], check=True)
+    seeds = tmp_path / "seeds"
+    seeds.mkdir()
+    record(torch.nn.Conv2d(3, 3, 3, padding=1).eval()).save(seeds / "small.unrain")
+    done = subprocess.run([str(program), str(seeds), "-max_total_time=60"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def cuda_object(tmp_path, archs: list[str]) -> tuple[Path, str]:
