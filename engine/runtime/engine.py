@@ -36,7 +36,7 @@ class Engine:
     threads      how many CPU threads to use, None for what PyTorch uses
     tile         "auto" cuts pictures that would not fit into `max_memory`, a number cuts into tiles of that many pixels
                  a side, None never cuts
-    max_memory   bytes for one run beside the weights and the pictures themselves, 1 GiB if left out; a batch that would
+    max_memory   bytes for one run beside the weights and the pictures themselves, 768 MiB if left out; a batch that would
                  take more is run in parts
     stages       how often a recurrent network runs, None for its own number
     calibration  folder of rainy pictures that int8 learns its ranges from, None for bundled ones

@@ -28,7 +28,7 @@ from .backends import Planned, Runner, backend
 log = logging.getLogger("unrain.runtime")
 
 ALIGNMENT = 16  # windows start at multiples of it: every pyramid of ours then has its levels at the same places
-MEMORY = 1 << 30  # bytes a run may use beside the weights, if nothing else is asked for
+MEMORY = 768 << 20  # bytes a run may use beside the weights, if nothing else is asked for
 SMALLEST = 64
 _SIDE = 512  # of the picture that a network's needs are taken from
 
