@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
+import marshal
 import os
 import tempfile
 from contextlib import suppress
 from functools import cache as cached
 from pathlib import Path
+from types import FunctionType
 
 import torch
 from torch import nn
@@ -91,15 +93,21 @@ def _written(model: nn.Module) -> str:
         kind = type(module)
         plain = {key: value for key, value in sorted(vars(module).items()) if isinstance(value, _PLAIN)}
         digest.update(repr((name, kind.__module__, kind.__qualname__, module.extra_repr(), plain)).encode())
-        if not kind.__module__.startswith(("torch.", __name__.partition(".")[0])):
+        for each in kind.__mro__:
+            if each.__module__.partition(".")[0] in (*_KNOWN, __name__.partition(".")[0]):
+                continue
+            for function in vars(each).values():  # of a class in a notebook, too, which has no file
+                if isinstance(function, FunctionType):
+                    digest.update(marshal.dumps(function.__code__))
             with suppress(OSError, TypeError):
-                files.add(inspect.getfile(kind))
+                files.add(inspect.getfile(each))
     for file in sorted(files):
         with suppress(OSError):
             digest.update(Path(file).read_bytes())
     return digest.hexdigest()
 
 
+_KNOWN = ("torch", "builtins", "typing", "abc")
 _PLAIN = (int, float, str, bool, tuple, type(None))
 
 

@@ -208,6 +208,26 @@ def test_a_program_is_recorded_once(tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("program-*.unrain"))) == 2
 
 
+def test_a_class_that_changed_is_recorded_anew():
+    """As in a notebook: the same name and weights, and another forward."""
+
+    def cell(factor):
+        class Cell(nn.Conv2d):
+            if factor == 2:
+
+                def forward(self, x):
+                    return super().forward(x) * 2
+            else:
+
+                def forward(self, x):
+                    return super().forward(x) * 3
+
+        torch.manual_seed(0)
+        return Cell(3, 3, 3, padding=1).eval()
+
+    assert recorded._written(cell(2)) == recorded._written(cell(2)) != recorded._written(cell(3))
+
+
 def test_kept_programs_are_bounded(tmp_path, monkeypatch):
     monkeypatch.setenv("UNRAIN_CACHE", str(tmp_path))
     monkeypatch.setattr(recorded, "_MOST_BYTES", 1)
