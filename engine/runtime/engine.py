@@ -36,8 +36,8 @@ class Engine:
     threads      how many CPU threads to use, None for what PyTorch uses
     tile         "auto" cuts pictures that would not fit into `max_memory`, a number cuts into tiles of that many pixels
                  a side, None never cuts
-    max_memory   bytes for one run beside the weights and the pictures themselves, 768 MiB if left out; a batch that would
-                 take more is run in parts
+    max_memory   bytes for one run beside the weights and the pictures themselves, 768 MiB if left out; a batch that
+                 would take more is run in parts
     stages       how often a recurrent network runs, None for its own number
     calibration  folder of rainy pictures that int8 learns its ranges from, None for bundled ones
     trial_seconds  about how long that trial may take, 30 if left out (or UNRAIN_TRIAL_SECONDS); at 0 nothing is timed,

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
+from op_db import OPS
 from torch.autograd import forward_ad
 
 from unrain import kernels
 from unrain.kernels import native
-
-from op_db import OPS
 
 
 def _is_constant(op, sample):
