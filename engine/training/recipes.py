@@ -112,7 +112,7 @@ VIDEO = {
         400_000,
         4,
         96,
-        7e-4,
+        1e-3,
         Schedule("clock", fall=0.5),
         log=0.01,
         clip=1.0,
