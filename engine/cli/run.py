@@ -79,7 +79,9 @@ def command(
     carry: Annotated[
         str | None,
         typer.Option(
-            "--carry", help="Start a frame of a video from the one before it: state (for fewer stages, -T 2) or image."
+            "--carry",
+            help="Start a frame of a video from the one before it: state (for fewer stages, -T 2) or image; "
+            "a network made for video does so by itself, unless: nothing.",
         ),
     ] = None,
     deadline: Annotated[

@@ -12,7 +12,7 @@ from .catalog import CATALOG, Entry
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["CATALOG", "Entry", "build", "find", "load", "models"]
+__all__ = ["CATALOG", "Entry", "build", "find", "is_for_video", "load", "models"]
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
@@ -66,3 +66,8 @@ def load(name_or_path: "str | Path", weights: "str | Path | None" = None) -> "nn
             f"or convert a published checkpoint with `unrain convert FILE` and load that."
         )
     return load_file(shipped, name=name)
+
+
+def is_for_video(model: object) -> bool:
+    """Whether it goes from frame to frame with a state of its own: `step(x, state) -> (picture, state)`."""
+    return hasattr(model, "step") and hasattr(model, "initial_state")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...kernels import frame_to_tensor, tensor_to_frame
 from ..errors import UnrainError
-from ..models import load
+from ..models import is_for_video, load
 from ..models.sizing import check_images, check_size
 from . import tiling
 from .backends import Planned, Runner, Step
@@ -134,6 +134,11 @@ class Engine:
             if step is None:
                 return
             yield step
+
+    @property
+    def made_for_video(self) -> bool:
+        """Whether the network carries a state of its own from frame to frame, which `steps` then gives and takes."""
+        return is_for_video(self.model)
 
     def explain(self) -> Explanation:
         """Which backend, precision and tiling run, what was measured, and why the others were not taken."""

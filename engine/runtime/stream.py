@@ -6,6 +6,7 @@ goes out: the last stage, an earlier stage, or the raw frame. It claims no certi
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 import weakref
@@ -20,6 +21,8 @@ from .status import Counters, Outcome, Status
 from .stream_worker import CLOSED, Answer, Steps, Worker
 from .strength import checked
 
+log = logging.getLogger("unrain.runtime")
+
 SAME = 50.0  # dB between two runs on the same frame
 KNOWN = 40.0  # dB between a run on a known frame and its known answer
 _PATIENCE = 600.0  # seconds the self-test waits for one frame
@@ -31,10 +34,11 @@ class Stream:
     engine       an Engine; a call that somebody else makes on it may keep the stream waiting for a stage
     size         (height, width) of every frame
     deadline_ms  how long `process` may take; the rest of a frame's stages is given up then. math.inf waits for them all
-    carry        None starts every frame afresh; "image" starts from the last result; "state" from half of the last
-                 hidden states, for fewer stages a frame (benchmarks/carry.py says what each is worth).
-                 Both forget at a scene cut, after any fault, and after a gap of more than `gap_ms` (None: half a
-                 second, or four deadlines)
+    carry        None is what the network was trained to: one made for video goes on from the state that the frame before
+                 left, any other starts every frame afresh, as all do with "nothing". "image" starts from the last
+                 result; "state" from half of the last hidden states, for fewer stages a frame (benchmarks/carry.py
+                 says what each is worth). What is carried is forgotten at a scene cut, after any fault, and after a
+                 gap of more than `gap_ms` (None: half a second, or four deadlines)
     stages       stages a frame, None for the network's own number
     limit        the largest mean change of a frame, in [0,1], that is believed
     after, recover  faults in a row that cost stages, good frames in a row that bring one back
@@ -71,13 +75,14 @@ class Stream:
         if known is not None and any(_what_is_wrong(frame, (height, width)) for frame in known):
             raise UnrainError(f"known must be two uint8 RGB pictures of {height} x {width}")
 
-        self.size, self.carry, self.deadline = (height, width), carry, deadline_ms / 1e3
+        self.size, self.deadline = (height, width), deadline_ms / 1e3
+        self.carry = _carried(carry, engine)
         self.counters = Counters()
         self._limit, self._known = limit, known
         self._gap = (max(500.0, 4 * deadline_ms) if gap_ms is None else gap_ms) / 1e3
         self._difference = Difference(height, width)
         self._scene = Scene(height, width, self._gap)
-        self._worker = Worker(engine, self.size, carry, blends=strength != 1)
+        self._worker = Worker(engine, self.size, self.carry, blends=strength != 1)
         self._strength = strength
         weakref.finalize(self, self._worker.close)
         self._budget, self._steps = Budget(full, after, recover), full
@@ -86,8 +91,7 @@ class Stream:
             self._check_stage_by_stage(engine.stages, stages)
             full = self._steps
         if self.self_test is None and not self._worker.can_carry:
-            self.close()
-            raise UnrainError("this network keeps no memory, so its state cannot be carried; take carry='image'")
+            self._cannot_carry()
         self._budget = Budget(stages or full, after, recover)
 
     def process(self, frame: np.ndarray, timestamp: float | None = None) -> tuple[np.ndarray, Status]:
@@ -129,6 +133,7 @@ class Stream:
         return {
             **self.counters.summary(),
             "stages": self._budget.stages,
+            "carry": self.carry or "nothing",
             "heartbeat": self.heartbeat,
             "self_test": self.self_test or "passed",
             "last_error": self._worker.last_error,
@@ -210,6 +215,14 @@ class Stream:
         refusal = self._worker.start(frame, self._budget.full, forever, 1.0)
         return self._worker.answer(forever) if refusal is None else Answer(0, False, refusal, None)
 
+    def _cannot_carry(self) -> None:
+        if self.carry == "own":  # not asked for: the network's first-frame quality is what this backend has
+            log.warning("the backend does not give the network's own state: every frame starts afresh; take 'fused'")
+            self.carry = None
+            return
+        self.close()
+        raise UnrainError("this network keeps no memory, so its state cannot be carried; take carry='image'")
+
     def _check_stage_by_stage(self, network: int | None, wanted: int | None) -> None:
         """A backend that gives only the last stage's picture can neither stop early nor go on from a frame before."""
         if self.carry is None and wanted in (None, network):
@@ -227,14 +240,21 @@ def _check_arguments(
 ) -> None:
     if min(height, width) < 8:
         raise UnrainError(f"size must be at least 8 x 8, got {height} x {width}")
-    if carry not in (None, "image", "state"):
-        raise UnrainError(f"carry must be None, 'image' or 'state', got {carry!r}")
-    if carry is not None and network is None:
+    if carry not in (None, "nothing", "image", "state"):
+        raise UnrainError(f"carry must be None, 'nothing', 'image' or 'state', got {carry!r}")
+    if carry in ("image", "state") and network is None:
         raise UnrainError(f"this network has no stages, so it cannot carry its {carry} from frame to frame")
     if not deadline_ms > 0:
         raise UnrainError(f"deadline_ms must be positive, got {deadline_ms}")
     if stages is not None and not 1 <= stages <= (network or 1):
         raise UnrainError(f"stages must be between 1 and {network or 1}, got {stages}")
+
+
+def _carried(asked: str | None, engine: Steps) -> str | None:
+    """What goes from frame to frame: "own" is the state of a network that was made for video."""
+    if asked is None:
+        return "own" if getattr(engine, "made_for_video", False) else None
+    return None if asked == "nothing" else asked
 
 
 def _what_is_wrong(frame: np.ndarray, size: tuple[int, int]) -> str | None:

@@ -18,6 +18,7 @@ from .carry import faded, has_memory
 
 HELD = 3  # pictures a caller may hold before the oldest is written over
 CLOSED = "the stream is closed"
+_STATES = ("state", "own")  # what is carried of a frame: a part of its hidden states, or the network's own state whole
 
 
 class Steps(Protocol):
@@ -58,7 +59,7 @@ class Worker:
         self._held = deque(held)
         self._state: Any = None
         self._has_carried = False
-        self.can_carry = carry != "state"  # or not, as the network's first frame shows
+        self.can_carry = carry not in _STATES  # or not, as the network's first frame shows
         self._lock = threading.Condition()
         self._job: tuple[int, float, float] | None = None
         self._busy = self._closed = False
@@ -154,12 +155,12 @@ class Worker:
     def _compute(self, stages: int, deadline: float, strength: float) -> str | None:
         with self._lock:
             epoch = self._epoch
-            state = self._state if self._has_carried and self._carry == "state" else None
+            state = self._state if self._has_carried and self._carry in _STATES else None
             image = self._carried if self._has_carried and self._carry == "image" else None
         if self._sent is not self._frame:
             self._sent.copy_(self._frame, non_blocking=True)
         frame_to_tensor(self._sent, out=self._input)
-        if state is not None:
+        if state is not None and self._carry == "state":
             state = faded(state, self._input)
         steps = self._engine.steps(self._input, state, image)
         step: Step | None = None
@@ -204,7 +205,7 @@ class Worker:
     def _keep(self, step: Step, epoch: int) -> None:
         if self._carry == "image":
             self._carried.copy_(step.image)
-        elif has_memory(step.state):
+        elif step.state is not None and (self._carry == "own" or has_memory(step.state)):
             self.can_carry = True
         else:
             return

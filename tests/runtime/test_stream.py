@@ -356,6 +356,52 @@ def test_a_network_without_memory_has_no_state_to_carry():
         assert [stream.process(frame(), timestamp=at)[1].outcome for at in (0.0, 0.1)] == [Outcome.OK] * 2
 
 
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_a_network_made_for_video_carries_its_own_state_as_it_left_it(backend):
+    torch.manual_seed(0)
+    model = build("wiper-s").eval()
+    if (reason := ways(backend).available(CPU)) is not None:
+        pytest.skip(reason)
+    engine = Engine(model, backend=backend, precision="fp32")
+    rng = np.random.default_rng(0)
+    base = rng.integers(40, 200, (*SIZE, 3))
+    frames = [(base + rng.integers(0, 10, base.shape)).astype(np.uint8) for _ in range(4)]
+    with Stream(engine, SIZE, PATIENT, gap_ms=500) as stream, torch.inference_mode():
+        assert stream.stats()["carry"] == "own"
+        state = None
+        for number, rainy in enumerate(frames):
+            at = number / 30 + (5 if number == 3 else 0)  # the last one comes after a gap
+            out, status = stream.process(rainy, timestamp=at)
+            x = torch.from_numpy(rainy).permute(2, 0, 1)[None] / 255
+            state = model.initial_state(x) if state is None or number == 3 else state
+            picture, state = model.step(x, state)
+            expected = (picture.clamp(0, 1) * 255).round().byte()[0].permute(1, 2, 0).numpy()
+            assert status.outcome == Outcome.OK and status.reset == ("a gap in time" if number == 3 else None)
+            assert np.abs(out.astype(int) - expected).max() <= (0 if backend == "eager" else 1)  # of 255
+
+
+def test_a_video_network_that_is_told_to_carry_nothing_starts_every_frame_afresh():
+    model = build("wiper-s").eval()
+    engine = Engine(model, backend="eager", precision="fp32")
+    with Stream(engine, SIZE, PATIENT, carry="nothing") as stream:
+        first, second = (stream.process(frame(), timestamp=at)[0].copy() for at in (0.0, 0.1))
+        assert stream.stats()["carry"] == "nothing" and (first == second).all()
+    with Stream(engine, SIZE, PATIENT) as stream:
+        first, second = (stream.process(frame(), timestamp=at)[0].copy() for at in (0.0, 0.1))
+        assert (first != second).any()
+
+
+def test_a_video_network_on_a_backend_without_states_is_told_and_still_runs(caplog):
+    model = build("wiper-s").eval()
+    engine = Engine(model, backend="eager", precision="fp32")
+    steps = engine.steps
+    engine.steps = lambda x, state=None, image=None: (step._replace(state=None) for step in steps(x))
+    with Stream(engine, SIZE, PATIENT) as stream:
+        assert stream.process(frame())[1].outcome == Outcome.OK
+        assert stream.stats()["carry"] == "nothing"
+    assert "every frame starts afresh" in caplog.text
+
+
 def test_scene_cuts_are_told_from_motion():
     scene = Scene(64, 64, gap=1.0)
     rng = np.random.default_rng(0)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...models import is_for_video
 from . import Runner, Step
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -45,7 +46,7 @@ class Eager(Runner):
     def steps(self, x: Tensor, state: Any = None, image: Tensor | None = None) -> Iterator[Step]:
         stages = getattr(self.model, "stages", None)
         if stages is None:
-            yield Step(self.run(x), None)
+            yield self._frame(x, state) if is_for_video(self.model) else Step(self.run(x), None)
             return
         # Inference mode is entered anew around each stage: a generator must not leave it on in its caller.
         with torch.inference_mode():
@@ -58,3 +59,9 @@ class Eager(Runner):
                 picture, state = self.model.stage(x, state)
                 picture = picture.float()
             yield Step(picture, state)
+
+    @torch.inference_mode()
+    def _frame(self, x: Tensor, state: Any) -> Step:
+        x = x.to(self.dtype)
+        picture, state = self.model.step(x, self.model.initial_state(x) if state is None else state)
+        return Step(picture.float(), state)
