@@ -34,8 +34,8 @@ class Stream:
     engine       an Engine; a call that somebody else makes on it may keep the stream waiting for a stage
     size         (height, width) of every frame
     deadline_ms  how long `process` may take; the rest of a frame's stages is given up then. math.inf waits for them all
-    carry        None is what the network was trained to: one made for video goes on from the state that the frame before
-                 left, any other starts every frame afresh, as all do with "nothing". "image" starts from the last
+    carry        None is what the network was trained to: one made for video goes on from the state that the frame
+                 before left, any other starts every frame afresh, as all do with "nothing". "image" starts from the last
                  result; "state" from half of the last hidden states, for fewer stages a frame (benchmarks/carry.py
                  says what each is worth). What is carried is forgotten at a scene cut, after any fault, and after a
                  gap of more than `gap_ms` (None: half a second, or four deadlines)
