@@ -35,10 +35,10 @@ class Stream:
     size         (height, width) of every frame
     deadline_ms  how long `process` may take; the rest of a frame's stages is given up then. math.inf waits for them all
     carry        None is what the network was trained to: one made for video goes on from the state that the frame
-                 before left, any other starts every frame afresh, as all do with "nothing". "image" starts from the last
-                 result; "state" from half of the last hidden states, for fewer stages a frame (benchmarks/carry.py
-                 says what each is worth). What is carried is forgotten at a scene cut, after any fault, and after a
-                 gap of more than `gap_ms` (None: half a second, or four deadlines)
+                 before left, any other starts every frame afresh, as all do with "nothing". "image" starts from the
+                 last result; "state" from half of the last hidden states, for fewer stages a frame
+                 (benchmarks/carry.py says what each is worth). What is carried is forgotten at a scene cut, after any
+                 fault, and after a gap of more than `gap_ms` (None: half a second, or four deadlines)
     stages       stages a frame, None for the network's own number
     limit        the largest mean change of a frame, in [0,1], that is believed
     after, recover  faults in a row that cost stages, good frames in a row that bring one back
