@@ -64,10 +64,9 @@ def rate_at(recipe: Recipe, step: int, spent: float = 0.0) -> float:
 
         return recipe.rate * 0.5 * (1 + cos(pi * min(step / steps, 1)))
     rise = min((step + 1) / max(plan.warmup, 1), 1)
-    left = 1 - step / steps
+    fall = min((steps - step) / max(plan.fall * steps, 1), 1)
     if plan.kind == "clock":
-        left = min(left, 1 - spent)
-    fall = min(left / max(plan.fall, 1 / steps), 1)
+        fall = min(fall, (1 - spent) / max(plan.fall, 1e-9))
     return recipe.rate * max(min(rise, fall), 0)
 
 
