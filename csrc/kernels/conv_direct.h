@@ -165,8 +165,9 @@ void convolve_block(const ConvPlan& p, const Finish& f, const Rectangle& at, con
 }
 
 // All places of a task by 16 channels from k on, each of which reads itself alone. `weight` [window, window, 16].
-static void convolve_depthwise(const ConvLayer& a, const ConvPlan& p, const Finish& f, const Rectangle& at,
-                               const float* patch, Index line, const float* weight, Index k) {
+[[maybe_unused]] static void convolve_depthwise(const ConvLayer& a, const ConvPlan& p, const Finish& f,
+                                                const Rectangle& at, const float* patch, Index line,
+                                                const float* weight, Index k) {
     const Index place = p.stride * p.inputs, row = a.dilation * line, column = a.dilation * p.inputs;
     finish_places(f, at, k, [&](Index i, Index j, Vec(&sum)[kPlaces][kBlock / kLanes]) {
         const float* x = patch + i * p.stride * line + j * place + k;
