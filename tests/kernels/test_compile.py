@@ -91,7 +91,7 @@ class Everything(nn.Module):
 
     def forward(self, frame):
         picture = kernels.frame_to_tensor(frame, multiple=4)
-        x = self.enter(picture)
+        x = kernels.conv3x3(picture, self.enter.weight, self.enter.bias)
         h, c = kernels.conv_lstm(x, None, None, self.weight)
         h, c = kernels.conv_lstm(x, h, c, self.weight)
         h, c = kernels.lstm_gates(self.gates(h), c)
