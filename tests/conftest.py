@@ -1,5 +1,6 @@
 """What every test may ask for: the reference data folder, and a fixed seed."""
 
+import logging
 import os
 import signal
 from pathlib import Path
@@ -9,6 +10,16 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("UNRAIN_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(autouse=True)
+def logs_stay():
+    """A command that a test calls takes the runtime's lines to stderr; the next test finds the log as it was."""
+    log = logging.getLogger("unrain.runtime")
+    handlers, level, propagate = log.handlers[:], log.level, log.propagate
+    yield
+    log.handlers[:], log.propagate = handlers, propagate
+    log.setLevel(level)
 
 
 @pytest.fixture
