@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -144,8 +145,8 @@ class BuildNative(build_ext):
     def _compile(self, source: Path, flags: list[str]) -> str:
         import pybind11
 
-        decides = [str(source), *flags, *map(str, self.compiler.compiler_so), sys.version]
-        kept = _store() / f"{source.stem}-{_fingerprint(decides)}.o"
+        decides = [*flags, *map(str, self.compiler.compiler_so), sys.version]
+        kept = _store() / f"{source.stem}-{_fingerprint(decides, source)}.o"
         if not kept.exists():
             with tempfile.TemporaryDirectory(dir=_store()) as folder:
                 includes = [pybind11.get_include(), *self.include_dirs]
@@ -200,7 +201,7 @@ def compile_cuda(nvcc: str, source: Path, archs: list[str], folder: Path, extra:
     ]
     command += [*extra, *(f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs)]
     command += [f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}"]
-    target = folder / f"{source.stem}-{_fingerprint(command)}.cuda.o"
+    target = folder / f"{source.stem}-{_fingerprint(command, source)}.cuda.o"
     if not target.exists():
         staged = target.with_suffix(f".{os.getpid()}.o")
         done = subprocess.run([*command, "-o", str(staged)], capture_output=True, text=True)
@@ -228,12 +229,24 @@ def _store() -> Path:
         return Path(tempfile.mkdtemp(prefix="unrain-build-"))
 
 
-def _fingerprint(command: list[str]) -> str:
-    """Changes with the command line and with any source or header: nothing else decides what an object holds."""
-    digest = hashlib.sha256("\0".join(command).encode())
-    for path in sorted(p for p in CSRC.rglob("*") if p.suffix in {".h", ".cpp", ".cu", ".cuh"}):
+def _fingerprint(command: list[str], source: Path) -> str:
+    """Changes with the command line, the source, and what of ours it includes: no more decides what an object holds."""
+    digest = hashlib.sha256("\0".join(command).replace(str(ROOT), "").encode())
+    for path in sorted(_read_with(source)):
         digest.update(path.relative_to(CSRC).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _read_with(source: Path) -> set[Path]:
+    """The file and all that it includes by a path in quotes, each of which is seen from the file it stands in."""
+    found, todo = set(), [source]
+    while todo:
+        path = todo.pop()
+        if path not in found:
+            found.add(path)
+            names = re.findall(r'^\s*#\s*include\s+"([^"]+)"', path.read_text(encoding="utf-8"), re.MULTILINE)
+            todo += [(path.parent / name).resolve() for name in names]
+    return found
 
 
 def _replace(path: Path, text: str) -> None:

@@ -82,6 +82,21 @@ def test_as_it_is_shipped_it_compiles_without_a_warning_and_keeps_its_tiers_apar
         assert not strangers, f"{tier} shares with the others: {strangers[:5]}"
 
 
+def test_an_object_is_made_anew_for_what_its_source_includes_and_for_nothing_else(tmp_path, monkeypatch):
+    source, near, far = (tmp_path / name for name in ("a.cpp", "near.h", "far.h"))
+    source.write_text('#include <vector>\n#include "near.h"\n')
+    near.write_text("// 1")
+    far.write_text("// 1")
+    monkeypatch.setattr(build, "CSRC", tmp_path)
+    kept = [build._fingerprint(["-O2"], source)]
+    far.write_text("// 2")
+    assert build._fingerprint(["-O2"], source) == kept[0]
+    near.write_text("// 2")
+    kept.append(build._fingerprint(["-O2"], source))
+    kept.append(build._fingerprint(["-O3"], source))
+    assert len(set(kept)) == 3
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("clang++") is None, reason="there is no clang++ on this machine")
 def test_the_fuzzer_finds_nothing_in_programs_within_a_minute(tmp_path):
