@@ -154,9 +154,7 @@ class Selection:
 
     def _untimed(self) -> str:
         """The precision that is tried first where nothing is timed: the lower one is faster on all we know."""
-        if self.device.type == "cuda":
-            return "fp16"
-        return "bf16" if self.device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+        return {"cuda": "fp16", "cpu": "bf16"}.get(self.device.type, "fp32")
 
     def _allowed(self) -> list[Candidate]:
         """What may be raced. int8 is a permission: more precision is taken where it is faster all the same."""

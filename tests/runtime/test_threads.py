@@ -44,11 +44,7 @@ def in_threads(count, work):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", SHIPPED)
-def test_200_calls_from_4_threads_at_mixed_sizes_are_right_to_the_bit(name, precision, monkeypatch):
-    if precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        if name in ("srn", "brn"):
-            pytest.skip("a part of it is oneDNN's, which has no bf16 on this CPU")
-        monkeypatch.setattr(fused, "can_run", lambda *_: None)  # our own part has, on any
+def test_200_calls_from_4_threads_at_mixed_sizes_are_right_to_the_bit(name, precision):
     pictures = [torch.rand(1, 3, *size) for size in SIZES]
     engine = Engine(quick(name), "fused", precision, "cpu")
     assert engine.explain()["precision"] == precision

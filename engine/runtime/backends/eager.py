@@ -23,6 +23,8 @@ def available(device: torch.device) -> str | None:
 def can_run(model: nn.Module, precision: str, device: torch.device) -> str | None:
     if precision == "fp16" and device.type == "cpu":
         return "half precision convolutions are emulated on a CPU; take bf16"
+    if precision == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return "bf16 convolutions are emulated on this CPU; take fp32, or the fused path"
     return None
 
 

@@ -40,8 +40,6 @@ def can_run(model: nn.Module, precision: str, device: torch.device) -> str | Non
         return _on_a_gpu(model, precision)
     if precision not in ("fp32", "bf16"):
         return f"on a CPU it computes in fp32 or bf16, not in {precision}"
-    if precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return "this CPU has no bf16 arithmetic"
     return None
 
 
