@@ -35,7 +35,7 @@ help:
 	@echo "make clean     remove what was built; make distclean removes .venv too"
 
 demo: $(VENV)/.installed-demo
-	$(PY) -m unrain.engine.demo
+	$(PY) -m unrain.demo
 
 test: $(VENV)/.installed-dev
 	$(PY) -m pytest -m "not slow and not gpu" $(PYTEST_FLAGS)

@@ -14,8 +14,8 @@ from csrc.build import BuildNative, extensions  # noqa: E402  # the build backen
 
 def packages() -> list[str]:
     """Every folder with an __init__.py, under the name it is installed as."""
-    found = ["unrain", "unrain.csrc"]
-    for name, folder in list(FLOORS.items())[1:]:
+    found = ["unrain.csrc"]
+    for name, folder in FLOORS.items():
         found += [name, *(f"{name}.{sub}" for sub in find_packages(str(ROOT / folder)))]
     return found
 
@@ -24,10 +24,10 @@ setup(
     packages=packages(),
     package_dir={**FLOORS, "unrain.csrc": "csrc"},
     package_data={
-        "unrain": ["py.typed"],
+        "unrain": ["py.typed", "page/*"],
         # What the CUDA kernels are made of: CuPy compiles it on machines where there was no nvcc.
         "unrain.csrc": ["*.h", "flags.txt", "cuda/*.cuh", "pixel/*.h", "simd/scalar.h"],
-        "unrain.engine": ["weights/*.safetensors", "weights/*.md", "demo/*", "page/*", "evaluation/*.npz"],
+        "unrain.engine": ["weights/*.safetensors", "weights/*.md", "pictures/*", "evaluation/*.npz"],
     },
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildNative},

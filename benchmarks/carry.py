@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from unrain import Engine, Stream, load
-from unrain.engine.cli.console import print_table, progress_bar
+from unrain.engine.console import print_table, progress_bar
 from unrain.engine.errors import UnrainError
 from unrain.engine.evaluation.metrics import psnr_rgb
 from unrain.engine.images import read_image

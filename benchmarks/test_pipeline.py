@@ -15,20 +15,20 @@ from case import Absent, Case, race
 
 from unrain import Engine, load
 from unrain.engine.images import read_image
+from unrain.engine.pictures import FOLDER
 from unrain.engine.video.container import ContainerSource
 from unrain.engine.video.frames import Frame, Video
 from unrain.engine.video.packages import exact
 from unrain.engine.video.writer import VideoSink
 from unrain.kernels import frame_to_tensor, tensor_to_frame
 
-DEMO = Path(__file__).parent.parent / "engine" / "demo"
 SIZE, FRAMES, COMPUTED = (720, 1280), 12, (128, 192)
 
 
 @cache
 def pictures(count: int = FRAMES, size: tuple[int, int] = SIZE) -> list[np.ndarray]:
     """A picture that wanders, so that a codec has something to do."""
-    picture = read_image(DEMO / "rocket.jpg")
+    picture = read_image(FOLDER / "rocket.jpg")
     tiles = [-(-wanted // side) + 1 for wanted, side in zip(size, picture.shape[:2], strict=True)]
     wide = np.tile(picture, (*tiles, 1))
     return [np.ascontiguousarray(wide[3 * i : 3 * i + size[0], 5 * i : 5 * i + size[1]]) for i in range(count)]

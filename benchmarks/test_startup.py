@@ -8,7 +8,7 @@ from case import Outcome
 
 from unrain.engine.benchmark.timing import interleaved
 
-PROGRAM = [sys.executable, "-m", "unrain.engine.cli.main"]
+PROGRAM = [sys.executable, "-m", "unrain.cli.main"]
 FIRST_PICTURE = "import unrain, numpy; unrain.Engine('stagewise', 'eager', 'fp32')(numpy.zeros((32, 32, 3), 'uint8'))"
 # The floor of each is what Python, or torch, takes by itself.
 CASES = {

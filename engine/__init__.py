@@ -1,1 +1,1 @@
-"""What runs: modules, models, runtime, video, training, evaluation and the command line. Imports torch only on use."""
+"""What runs: modules, models, programs, runtime, video, training and evaluation. Imports torch only on use."""

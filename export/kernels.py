@@ -103,7 +103,7 @@ def architectures(asked: Sequence[str]) -> list[int]:
 
 
 def _compile(archs: Sequence[int], precision: str, ops: Sequence[str] | None) -> list[tuple[KernelSpec, Compiled]]:
-    from ..engine.cli.console import progress_bar
+    from ..engine.console import progress_bar
     from ..kernels.triton_aot import OPS, compile_kernel, kernels
 
     try:

@@ -29,12 +29,12 @@ def pictures_in(folder: str | Path | None, most: int = 8) -> list[np.ndarray]:
 
 def bundled() -> list[np.ndarray]:
     """The pictures of the demo, in the rain."""
-    from ..engine.demo import show
-    from ..engine.training.rain import add_rain
+    from ..engine.pictures import FOLDER, SHOWERS
+    from ..engine.training.rain import add_rain, shower
 
     return [
-        np.asarray(add_rain(read_image(show.HERE / file), show.shower(severity, seed), seed))
-        for file, severity, seed in show.SHOWERS
+        np.asarray(add_rain(read_image(FOLDER / file), shower(severity, seed), seed))
+        for file, severity, seed in SHOWERS
     ]
 
 

@@ -188,7 +188,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 
 def _progress(library: ModuleType, interrupted: Callable[[], bool]) -> Any:
     """A bar per phase on a terminal's stderr; leave the `with` block after the build."""
-    from ..engine.cli.console import progress_bar
+    from ..engine.console import progress_bar
 
     bar = progress_bar()
 

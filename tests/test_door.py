@@ -24,7 +24,7 @@ TORCH_FREE = (
     "unrain.engine.models",
     "unrain.engine.images",
     "unrain.engine.info",
-    "unrain.engine.cli.main",
+    "unrain.cli.main",
 )
 
 
@@ -38,7 +38,7 @@ def modules_after(code: str) -> set[str]:
 
 EVERY_COMMAND = """
 import typer
-from unrain.engine.cli.main import app
+from unrain.cli.main import app
 group = typer.main.get_command(app)
 for name in group.list_commands(None):
     group.get_command(None, name)

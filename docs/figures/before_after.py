@@ -2,7 +2,7 @@
 
     python docs/figures/before_after.py [MODEL]
 
-Photograph and rain are those of `make demo` (credits in engine/demo/CREDITS.md).
+Photograph and rain are those of `make demo` (credits in engine/pictures/CREDITS.md).
 """
 
 import sys
@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from unrain import Engine
-from unrain.engine.cli.run_picture import side_by_side
-from unrain.engine.demo.show import HERE, SHOWERS, shower
+from unrain.cli.run_picture import side_by_side
 from unrain.engine.images import read_image, write_image
-from unrain.engine.training.rain import add_rain
+from unrain.engine.pictures import FOLDER, SHOWERS
+from unrain.engine.training.rain import add_rain, shower
 
 MODEL = "srn"
 file, severity, seed = SHOWERS[0]
-rainy = np.asarray(add_rain(read_image(HERE / file), shower(severity, seed), seed))
+rainy = np.asarray(add_rain(read_image(FOLDER / file), shower(severity, seed), seed))
 dry = Engine(sys.argv[1] if sys.argv[1:] else MODEL, backend="eager", precision="fp32")(rainy)
 write_image(Path(__file__).with_name("before-after.jpg"), side_by_side(rainy, dry), quality=88)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..errors import UnrainError
 from ..images import read_image
+from ..pictures import FOLDER
 
 LIMITS = {"fp32": 60.0, "bf16": 50.0, "fp16": 50.0, "int8": 40.0}  # dB, against the reference on real pictures
-_BUNDLED = Path(__file__).resolve().parent.parent / "demo"
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
@@ -30,14 +30,14 @@ def decibels(output: Tensor, reference: Tensor) -> float:
 @cache
 def sample(height: int, width: int) -> Tensor:
     """A bundled picture in synthetic rain, [1,3,H,W] in [0,1]; a small one is mirrored until it is large enough."""
-    return _fitted(_rained(read_image(_BUNDLED / "chelsea.png"), seed=0), height, width)
+    return _fitted(_rained(read_image(FOLDER / "chelsea.png"), seed=0), height, width)
 
 
 def calibration_pictures(folder: Path | str | None, count: int = 24, size: int = 128) -> list[Tensor]:
     """What int8 learns its ranges from: crops of the pictures in `folder`, or of the bundled ones in synthetic rain."""
     if folder is None:
         pictures = [
-            _rained(read_image(path), seed) for seed, path in enumerate(sorted(_BUNDLED.iterdir())) if _is_picture(path)
+            _rained(read_image(path), seed) for seed, path in enumerate(sorted(FOLDER.iterdir())) if _is_picture(path)
         ]
     else:
         files = sorted(path for path in Path(folder).rglob("*") if _is_picture(path))

@@ -203,6 +203,11 @@ def time_lapse(scene: torch.Tensor, count: int, seed: int, severity: float | Non
     return torch.stack([_rainy(scene, rain, int(rng.integers(2**31))) for rain in rains])
 
 
+def shower(severity: float, seed: int) -> RainParameters:
+    """Rain alone, without mist, noise and JPEG: those stay in a picture that is only freed of rain."""
+    return replace(sample_parameters(np.random.default_rng(seed), severity), camera=Camera())
+
+
 def rain_on_video(
     frames: Iterable[np.ndarray], parameters: RainParameters, seed: int, fps: float = 25.0
 ) -> Iterator[np.ndarray]:

@@ -10,10 +10,10 @@ import torch
 from case import Case, race
 
 from unrain import kernels
+from unrain.cli.main import main
 from unrain.engine.benchmark import results
 from unrain.engine.benchmark.compare import compare
 from unrain.engine.benchmark.limits import Limits
-from unrain.engine.cli.main import main
 from unrain.engine.errors import UnrainError
 
 LIMITS = Limits(1e10, {"fp32": 1e11})

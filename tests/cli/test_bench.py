@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
+from unrain.cli.main import main
 from unrain.engine.benchmark import backends
-from unrain.engine.cli.main import main
 from unrain.engine.runtime import fidelity
 
 WORDS = ["bench", "srn", "--size", "16x24", "-T", "1", "--rounds", "3", "--device", "cpu"]

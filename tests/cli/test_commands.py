@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 
 import unrain
-from unrain.engine.cli.main import main
+from unrain.cli.main import main
 from unrain.engine.images import read_image, write_image
 from unrain.engine.models.checkpoint import save
 
-PROGRAM = [sys.executable, "-m", "unrain.engine.cli.main"]
+PROGRAM = [sys.executable, "-m", "unrain.cli.main"]
 EXACT = ["--backend", "eager", "--precision", "fp32"]  # every other way may round a code value the other way
 
 
@@ -223,7 +223,7 @@ def test_debug_adds_the_traceback(unrain_run, tmp_path):
 
 
 def test_a_bug_is_one_line_too(unrain_run, picture, weights, tmp_path, monkeypatch):
-    import unrain.engine.cli.run as module
+    import unrain.cli.run as module
 
     monkeypatch.setattr(module, "plan", lambda *a, **k: 1 / 0)
     code, _, err = unrain_run("run", picture, "-o", tmp_path / "out.png")
@@ -231,7 +231,7 @@ def test_a_bug_is_one_line_too(unrain_run, picture, weights, tmp_path, monkeypat
 
 
 def test_a_model_that_gives_nan_is_refused(unrain_run, picture, tmp_path, monkeypatch):
-    import unrain.engine.cli.wiper as module
+    import unrain.opening as module
 
     broken = unrain.build("stagewise")
     torch.nn.init.constant_(next(broken.parameters()), float("nan"))

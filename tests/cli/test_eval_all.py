@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unrain.engine.cli import eval_all
-from unrain.engine.cli.main import main
+from unrain.cli import eval_all
+from unrain.cli.main import main
 from unrain.engine.images import read_image, write_image
 from unrain.engine.models import WEIGHTS
-from unrain.engine.page.wiping import BUNDLED
+from unrain.page.wiping import BUNDLED
 
 ROOT = Path(__file__).resolve().parents[2]
 SOME = ["srn", "stagewise"]  # the quickest

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import typer
 
-from unrain.engine.cli import main as program
+from unrain.cli import main as program
 from unrain.engine.images import write_image
 
 COMMANDS = typer.main.get_command(program.app).list_commands(None)
@@ -59,7 +59,7 @@ def test_no_colour_in_a_pipe_or_where_none_is_wanted():
     for words in (["--help"], ["models"]):
         for more in ({}, {"NO_COLOR": "1"}):
             done = subprocess.run(
-                [sys.executable, "-m", "unrain.engine.cli.main", *words],
+                [sys.executable, "-m", "unrain.cli.main", *words],
                 capture_output=True,
                 text=True,
                 env={**os.environ, **more},
@@ -75,7 +75,7 @@ def test_colours_in_a_terminal_unless_refused(wanted):
     environment = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "CI")}
     environment |= {"TERM": "xterm-256color"} | ({} if wanted else {"NO_COLOR": "1"})
     leader, follower = pty.openpty()
-    words = [sys.executable, "-m", "unrain.engine.cli.main", "run", "--help"]
+    words = [sys.executable, "-m", "unrain.cli.main", "run", "--help"]
     process = subprocess.Popen(words, stdout=follower, stderr=follower, env=environment)
     os.close(follower)
     seen = b""

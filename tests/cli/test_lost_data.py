@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from unrain import build
-from unrain.engine.cli.main import main
-from unrain.engine.cli.plan import plan
-from unrain.engine.cli.run_video import plan_videos
+from unrain.cli.main import main
+from unrain.cli.plan import plan
+from unrain.cli.run_video import plan_videos
 from unrain.engine.errors import UnrainError
 from unrain.engine.images import write_image
 from unrain.engine.models.checkpoint import save

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from unrain.engine.cli import wiper
-from unrain.engine.cli.plan import plan
+from unrain import opening
+from unrain.cli.plan import plan
 from unrain.engine.errors import UnrainError
 
 
@@ -91,20 +91,20 @@ def test_refusals(tree, inputs, output, options, words):
 
 @pytest.mark.parametrize(("text", "size"), [("auto", "auto"), ("none", None), ("256", 256)])
 def test_a_tile_is_a_number_auto_or_none(text, size):
-    assert wiper.tile_size(text) == size
+    assert opening.tile_size(text) == size
 
 
 @pytest.mark.parametrize(("text", "count"), [("1000", 1000), ("800M", 800 << 20), ("1.5g", 3 << 29), ("4k", 4096)])
 def test_memory_is_given_as_people_write_it(text, count):
-    assert wiper.byte_count(text) == count
+    assert opening.byte_count(text) == count
 
 
 @pytest.mark.parametrize("text", ["", "M", "-1G", "0", "many", "nan", "inf"])
 def test_memory_that_is_no_size_is_refused(text):
     with pytest.raises(UnrainError, match="--max-memory takes a size"):
-        wiper.byte_count(text)
+        opening.byte_count(text)
 
 
 def test_a_tile_that_is_no_number_is_refused():
     with pytest.raises(UnrainError, match="--tile takes"):
-        wiper.tile_size("-5")
+        opening.tile_size("-5")

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unrain.engine.cli import run_ray
-from unrain.engine.cli.main import main
-from unrain.engine.cli.plan import Job
-from unrain.engine.cli.run_ray import STAGING, Work, Worker, _row, _rows_of, publish, staging_folder
+from unrain.cli import run_ray
+from unrain.cli.main import main
+from unrain.cli.plan import Job
+from unrain.cli.run_ray import STAGING, Work, Worker, _row, _rows_of, publish, staging_folder
 from unrain.engine.errors import UnrainError
 from unrain.engine.models import build
 from unrain.engine.models.checkpoint import save
@@ -119,7 +119,7 @@ def test_an_error_of_the_cluster_is_one_line_with_words():
 def test_killed_half_way_and_restarted(archive):
     pytest.importorskip("ray", reason="needs ray[data]")
     inputs = written(archive / "in").keys() - {"torn.png"}
-    command = [sys.executable, "-m", "unrain.engine.cli.main"]
+    command = [sys.executable, "-m", "unrain.cli.main"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_ADDRESS": "local"}
     said = archive / "said.txt"
     with said.open("w") as stderr:

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from unrain import build
-from unrain.engine.cli.main import main
-from unrain.engine.cli.run_video import plan_videos
+from unrain.cli.main import main
+from unrain.cli.run_video import plan_videos
 from unrain.engine.errors import UnrainError
 from unrain.engine.images import write_image
 from unrain.engine.models.checkpoint import save
@@ -24,7 +24,7 @@ from unrain.engine.video.sources import camera, is_live, parse_rate, parse_size
 av = pytest.importorskip("av", reason="video needs PyAV: pip install 'unrain[video]'")
 
 SIZE = (48, 64)
-PROGRAM = [sys.executable, "-m", "unrain.engine.cli.main"]
+PROGRAM = [sys.executable, "-m", "unrain.cli.main"]
 PLAIN = ["--backend", "eager", "--precision", "fp32", "--threads", "1"]
 
 

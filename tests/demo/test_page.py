@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 
 import unrain
-from unrain.engine.demo.show import pan, write_video
+from unrain.demo.show import pan, write_video
 from unrain.engine.images import read_image, write_image
 from unrain.engine.models.checkpoint import save
-from unrain.engine.page.jobs import WAITING
-from unrain.engine.page.server import Server
-from unrain.engine.page.wiping import BUNDLED, Wiper
+from unrain.page.jobs import WAITING
+from unrain.page.server import Server
+from unrain.page.wiping import BUNDLED, Wiper
 
 MEGABYTE = 10**6
 RIGHT, LEFT, HOME, END, PAGE_UP = "\ue014", "\ue012", "\ue011", "\ue010", "\ue00e"
@@ -340,7 +340,7 @@ def test_a_picture_of_too_many_pixels(server, tmp_path):
 
 def test_the_command_ends_with_ctrl_c_and_removes_its_folder(tmp_path):
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    words = [sys.executable, "-m", "unrain.engine.cli.main", "demo", "--port", "0"]
+    words = [sys.executable, "-m", "unrain.cli.main", "demo", "--port", "0"]
     run = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     line = run.stdout.readline()
     assert line.startswith("http://127.0.0.1:") and line.endswith("/ is ready; ctrl-C ends it\n")

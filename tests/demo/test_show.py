@@ -2,15 +2,15 @@
 
 import hashlib
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import unrain
-from unrain.engine.demo import show
+from unrain.demo import show
 from unrain.engine.images import read_image
 from unrain.engine.models.checkpoint import save
+from unrain.engine.pictures import FOLDER, SHOWERS
 
 
 def test_demo_writes_before_and_after_and_one_table(tmp_path, monkeypatch, capsys):
@@ -43,24 +43,24 @@ def test_without_weights_it_says_so_in_one_line(tmp_path, monkeypatch, capsys):
 
 def test_showers_lower_the_psnr_by_a_visible_amount():
     from unrain.engine.evaluation.metrics import psnr_rgb
-    from unrain.engine.training.rain import add_rain
+    from unrain.engine.training.rain import add_rain, shower
 
-    for file, severity, seed in show.SHOWERS:
-        clean = read_image(show.HERE / file)
-        rainy = add_rain(clean, show.shower(severity, seed), seed)
+    for file, severity, seed in SHOWERS:
+        clean = read_image(FOLDER / file)
+        rainy = add_rain(clean, shower(severity, seed), seed)
         assert 15 < psnr_rgb(rainy, clean) < 32, file
 
 
 def test_the_pan_moves_and_stays_inside():
-    frames = list(show.pan(read_image(show.HERE / "china.jpg")))
+    frames = list(show.pan(read_image(FOLDER / "china.jpg")))
     assert len(frames) == show.FRAMES and all(frame.shape == (show.HEIGHT, show.WIDTH, 3) for frame in frames)
     assert all(not np.array_equal(a, b) for a, b in itertools.pairwise(frames))
 
 
 def test_bundled_pictures_are_small_and_credited():
-    pictures = [path for path in Path(show.__file__).parent.iterdir() if path.suffix in (".png", ".jpg")]
-    credits = (Path(show.__file__).parent / "CREDITS.md").read_text()
-    assert {path.name for path in pictures} == {file for file, _, _ in show.SHOWERS}
+    pictures = [path for path in FOLDER.iterdir() if path.suffix in (".png", ".jpg")]
+    credits = (FOLDER / "CREDITS.md").read_text()
+    assert {path.name for path in pictures} == {file for file, _, _ in SHOWERS}
     assert sum(path.stat().st_size for path in pictures) < 1_500_000
     for path in pictures:
         assert path.name in credits

@@ -90,6 +90,6 @@ def test_add_a_model(clone):
     build(clone)
     check(clone, "tests/models/test_catalog.py", "tests/models/test_smoother.py", "-m", "not slow")
     check(clone, "tests/training/test_trainer.py", "tests/export/test_onnx_models.py", "-k", "smoother or both_recipes")
-    assert "smoother" in run(clone, sys.executable, "-m", "unrain.engine.cli.main", "models")
+    assert "smoother" in run(clone, sys.executable, "-m", "unrain.cli.main", "models")
     run(clone, sys.executable, "-m", "ruff", "check", ".")
     run(clone, sys.executable, "-m", "ruff", "format", "--check", "engine", "tests/models", "tests/training")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from snippets import Snippet, commands, snippets
 
-from unrain.engine.cli.main import main
+from unrain.cli.main import main
 from unrain.engine.images import write_image
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from unrain.engine.evaluation.niqe import niqe
 from unrain.engine.evaluation.page import page
 from unrain.engine.evaluation.pairs import find_photos, holds_photos
 from unrain.engine.images import read_image, write_image
-from unrain.engine.page.wiping import BUNDLED
+from unrain.page.wiping import BUNDLED
 
 # shared/data/niqe/README.md: what the project BasicSR gives for these pictures.
 PUBLIC = {
@@ -156,7 +156,7 @@ def test_sets_with_clean_pictures_are_no_photos(tmp_path):
 
 
 def test_eval_takes_a_folder_of_photos(photos, capsys):
-    from unrain.engine.cli.main import main
+    from unrain.cli.main import main
 
     assert main(["eval", "input", str(photos)]) == 0
     told = capsys.readouterr().out

@@ -14,12 +14,13 @@ import pytest
 import torch
 
 import unrain
-from unrain.engine.demo.show import pan, write_video
+from unrain.demo.show import pan, write_video
 from unrain.engine.images import read_image
 from unrain.engine.models.checkpoint import save
+from unrain.engine.pictures import FOLDER
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-BUNDLED = Path(unrain.engine.__file__).parent / "demo" / "china.jpg"
+BUNDLED = FOLDER / "china.jpg"
 SIZE = "160x120"
 
 

@@ -9,7 +9,7 @@ import torch
 from onnx import numpy_helper
 
 import unrain
-from unrain.engine.cli.main import main
+from unrain.cli.main import main
 from unrain.engine.errors import UnrainError
 from unrain.engine.images import write_image
 from unrain.engine.models.checkpoint import save

@@ -68,7 +68,7 @@ def test_an_interrupt_ends_the_build(half, monkeypatch):
     done = []
     bar = SimpleNamespace(start=lambda: None, stop=lambda: None, remove_task=done.append, update=lambda *_, **__: None)
     bar.add_task = lambda *_, **__: signal.raise_signal(signal.SIGINT)
-    monkeypatch.setattr("unrain.engine.cli.console.progress_bar", lambda: bar)
+    monkeypatch.setattr("unrain.engine.console.progress_bar", lambda: bar)
     graph = half("srn")[0]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a program in the background ignores it
     try:

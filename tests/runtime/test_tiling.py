@@ -159,7 +159,7 @@ def test_a_large_picture_in_little_memory(tmp_path, precision):
     words = ["run", str(tmp_path / "in.png"), "-o", str(tmp_path / "out.png"), "-T", "1", "--precision", precision]
     code = f"""
 import resource, subprocess, sys
-subprocess.run([sys.executable, "-m", "unrain.engine.cli.main", *{words!r}], check=True)
+subprocess.run([sys.executable, "-m", "unrain.cli.main", *{words!r}], check=True)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

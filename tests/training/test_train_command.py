@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unrain.engine.cli.main import main
+from unrain.cli.main import main
 from unrain.engine.models import load
 
 

@@ -144,7 +144,7 @@ def test_killed_at_any_moment_and_resumed(clean_folder, tmp_path):
     def command(out, *more):
         words = ["train", "stagewise", "--data", clean_folder, "-o", tmp_path / out, "--steps", "60", "--batch", "2"]
         words += ["--patch", "32", "--measure-every", "5", "--workers", "1", "--threads", "1", *more]
-        return subprocess.Popen([sys.executable, "-m", "unrain.engine.cli.main", *map(str, words)])
+        return subprocess.Popen([sys.executable, "-m", "unrain.cli.main", *map(str, words)])
 
     assert command("whole").wait(500) == 0
     process = command("killed")

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UnrainError
-from ..images import read_picture, write_image, write_picture
-from .console import complain
+from ..engine.console import complain
+from ..engine.errors import UnrainError
+from ..engine.images import read_picture, write_image, write_picture
+from ..opening import memory_error
 from .plan import Job
-from .wiper import memory_error
 
 if TYPE_CHECKING:
     import numpy as np

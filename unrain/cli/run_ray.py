@@ -24,11 +24,11 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
-from ..errors import UnrainError
-from .console import complain, progress_bar
+from ..engine.console import complain, progress_bar
+from ..engine.errors import UnrainError
+from ..opening import frame_function, prepare_engine
 from .plan import Job
 from .run_picture import Result, derain_picture
-from .wiper import frame_function, prepare_engine
 
 STAGING = ".unrain-staging"
 # One row a block while that makes no more blocks than this: a worker that dies takes its block with it.

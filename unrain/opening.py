@@ -1,26 +1,26 @@
-"""A trained model as one function from frame to frame, for the commands that run one."""
+"""An Engine from a user's words: the network, its weights, device, tiles and memory; for commands, page and demo."""
 
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UnrainError
-from .console import complain
+from .engine.console import complain
+from .engine.errors import UnrainError
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from torch import nn
 
-    from ..runtime import Engine
+    from .engine.runtime import Engine
 
 DEFAULT_MODEL = "srn"
 
 
 def load_model(name: str, weights: Path | None = None, stages: int | None = None) -> "nn.Module":
     """The model with its weights; `stages` sets how often a recurrent one runs."""
-    from ..models import load
+    from .engine.models import load
 
     model: Any = load(name, weights)
     if stages is not None:
@@ -42,7 +42,7 @@ def prepare_engine(
     settings: dict[str, Any],
 ) -> tuple["Engine", dict[str, Any]]:
     """An engine for a model, and what there is to say of it; `trial_seconds` and `settings` are the Engine's."""
-    from ..runtime import Engine
+    from .engine.runtime import Engine
 
     place = pick_device(device)
     model: Any = load_model(name, weights, stages)

@@ -4,29 +4,25 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..cli.console import complain, print_table, progress_bar
 from ..cli.run_picture import side_by_side
-from ..cli.wiper import frame_function, load_model, pick_device
-from ..errors import UnrainError
-from ..evaluation.metrics import psnr_rgb
-from ..images import make_folder, read_image, write_image
-from ..models import WEIGHTS
-from ..runtime import Engine
-from ..training.camera import Camera
-from ..training.rain import RainParameters, add_rain, rain_on_video, sample_parameters
+from ..engine.console import complain, print_table, progress_bar
+from ..engine.errors import UnrainError
+from ..engine.evaluation.metrics import psnr_rgb
+from ..engine.images import make_folder, read_image, write_image
+from ..engine.models import WEIGHTS
+from ..engine.pictures import FOLDER, SHOWERS
+from ..engine.runtime import Engine
+from ..engine.training.rain import add_rain, rain_on_video, shower
+from ..opening import frame_function, load_model, pick_device
 
 Frame: TypeAlias = np.ndarray  # uint8 RGB [H, W, 3]
 Row: TypeAlias = tuple[str, str, str, str, str, str, str]
 
-HERE = Path(__file__).parent
-# Picture, severity of the rain from 0 to 1, seed.
-SHOWERS = (("china.jpg", 0.6, 1), ("rocket.jpg", 0.4, 2), ("chelsea.png", 0.4, 1))
 PANNED = "china.jpg"
 SHOWN = ("srn", "mspfn-light")  # the usual choice, and the best of the shipped weights
 TRIAL_SECONDS = 4.0  # a demo is for the first minute: what takes longer to build is left out of the trial
@@ -35,7 +31,7 @@ HEIGHT, WIDTH = 192, 288
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m unrain.engine.demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m unrain.demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("demo-out"), help="where the pictures go")
     parser.add_argument("--weights", type=Path, help=f"a weights file to show instead of {' and '.join(SHOWN)}")
     chosen = parser.parse_args(arguments)
@@ -65,7 +61,7 @@ def _show(out: Path, weights: Path | None) -> int:
 
 
 def _picture(file: str, severity: float, seed: int, label: str, derain: Callable[[Frame], Frame], out: Path) -> Row:
-    clean = read_image(HERE / file)
+    clean = read_image(FOLDER / file)
     rainy = np.asarray(add_rain(clean, shower(severity, seed), seed))
     derain(rainy)  # the first call of a size chooses the backend, and builds what it needs
     start = time.perf_counter()
@@ -79,7 +75,7 @@ def _picture(file: str, severity: float, seed: int, label: str, derain: Callable
 
 
 def _clip(label: str, derain: Callable[[Frame], Frame], out: Path) -> Row:
-    clean = list(pan(read_image(HERE / PANNED)))
+    clean = list(pan(read_image(FOLDER / PANNED)))
     rainy = list(rain_on_video(iter(clean), shower(0.45, 4), seed=4, fps=FPS))
     dry, ms = [], []
     for frame in rainy:
@@ -97,11 +93,6 @@ def _clip(label: str, derain: Callable[[Frame], Frame], out: Path) -> Row:
 def _row(label: str, picture: str, frame: Frame, ms: float, before: float, after: float) -> Row:
     size = f"{frame.shape[1]} x {frame.shape[0]}"
     return label, picture, size, f"{ms:.0f}", f"{before:.2f} dB", f"{after:.2f} dB", f"{after - before:+.2f} dB"
-
-
-def shower(severity: float, seed: int) -> RainParameters:
-    """Rain alone, without mist, noise and JPEG: those stay in a picture that is only freed of rain."""
-    return replace(sample_parameters(np.random.default_rng(seed), severity), camera=Camera())
 
 
 def pan(scene: Frame) -> Iterator[Frame]:

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ..errors import UnrainError
-from ..images import check_writable
-from .console import print_json, print_table, progress_bar
-from .wiper import load_model, pick_device
+from ..engine.console import print_json, print_table, progress_bar
+from ..engine.errors import UnrainError
+from ..engine.images import check_writable
+from ..opening import load_model, pick_device
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..evaluation.pairs import Half, Pair
-    from ..evaluation.report import Report
+    from ..engine.evaluation.pairs import Half, Pair
+    from ..engine.evaluation.report import Report
 
 UNPROCESSED = ("none", "input")
 
@@ -73,11 +73,11 @@ def command(
 
     Real photos have no clean pictures: a folder of them is measured by NIQE, which needs none.
     """
-    from ..evaluation.evaluate import DEFAULT_METRICS, evaluate, evaluate_video
+    from ..engine.evaluation.evaluate import DEFAULT_METRICS, evaluate, evaluate_video
 
     chosen = None if metrics is None else tuple(name.strip() for name in metrics.split(",") if name.strip())
     if model == "all":
-        from ..evaluation.report import plain
+        from ..engine.evaluation.report import plain
         from .eval_all import METRICS, measure_all, name_sets, print_all
 
         if clean or weights or stages or csv or html or video:
@@ -115,7 +115,7 @@ def command(
     if csv:
         report.write_csv(csv)
     if html:
-        from ..evaluation.page import write_page
+        from ..engine.evaluation.page import write_page
 
         write_page(report, html)
     if as_json:
@@ -141,8 +141,8 @@ def _set(
     limit: int | None,
 ) -> tuple[list["Pair"], Sequence[str]]:
     """The pictures of a data set, and what they are measured by: what was chosen, the usual, or niqe for photos."""
-    from ..evaluation.metrics import BLIND
-    from ..evaluation.pairs import find_pairs, find_photos, holds_photos
+    from ..engine.evaluation.metrics import BLIND
+    from ..engine.evaluation.pairs import find_pairs, find_photos, holds_photos
 
     photos = clean is None and holds_photos(where)
     pairs = find_photos(where) if photos else find_pairs(where, clean, rainy_half)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import UnrainError
+from ..engine.errors import UnrainError
 
 WAITING, KEPT = 8, 8  # uploads that may arrive or wait, results that are kept for a page that has not asked yet
 

@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from .console import print_json, print_table
+from ..engine.console import print_json, print_table
 
 
 def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False) -> None:
     """Show versions, processor, GPUs, and every backend with the reason where one is not available."""
-    from ..info import info
+    from ..engine.info import info
 
     facts = info()
     if as_json:

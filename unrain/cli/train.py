@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import UnrainError
-from ..images import make_folder
-from ..models import find
+from ..engine.errors import UnrainError
+from ..engine.images import make_folder
+from ..engine.models import find
 
 
 def command(
@@ -48,13 +48,13 @@ def command(
 ) -> None:
     """Train MODEL. Clean pictures get generated rain; the same command run twice gives the same weights.
 
-    On several GPUs: torchrun --nproc-per-node 4 -m unrain.engine.cli.main train ...
+    On several GPUs: torchrun --nproc-per-node 4 -m unrain.cli.main train ...
     """
     import torch
 
-    from ..training.distributed import join, leave
-    from ..training.setup import prepare
-    from ..training.trainer import Trainer
+    from ..engine.training.distributed import join, leave
+    from ..engine.training.setup import prepare
+    from ..engine.training.trainer import Trainer
 
     if stages and find(model).stages is None:
         raise UnrainError(f"{model} has no stages to set; leave --stages out")

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UnrainError
-from ..models import WEIGHTS, models
+from ..engine.errors import UnrainError
+from ..engine.models import WEIGHTS, models
+from ..opening import DEFAULT_MODEL, load_model, pick_device
 from .interrupts import interrupt
-from .wiper import DEFAULT_MODEL, load_model, pick_device
 
 
 def command(

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ..errors import UnrainError
+from ..engine.console import complain
+from ..engine.errors import UnrainError
 from . import interrupts
-from .console import complain
 
 # The order of `unrain --help`. A name is listed when its file is there.
 COMMANDS = ("run", "demo", "eval", "convert", "models", "info", "train", "bench", "export")
@@ -44,7 +44,7 @@ app = typer.Typer(cls=CommandFiles, context_settings=HELP, no_args_is_help=True)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from ... import __version__
+        from .. import __version__
 
         typer.echo(f"unrain {__version__}")
         raise typer.Exit()

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import UnrainError
-from ..images import check_writable, make_folder
-from .console import complain, print_json
-from .wiper import DEFAULT_MODEL, load_model
+from ..engine.console import complain, print_json
+from ..engine.errors import UnrainError
+from ..engine.images import check_writable, make_folder
+from ..opening import DEFAULT_MODEL, load_model
 
 if TYPE_CHECKING:
-    from ...export.fidelity import Fidelity
+    from ..export.fidelity import Fidelity
 
 
 def command(
@@ -84,10 +84,10 @@ def command(
     `unrain export --verify FILE`; kernels are no network, and are not.
     """
     # `export` is the floor above this one. Only this line of the command line reaches up, when it is called.
-    from ...export.pictures import batches, pictures_in
-    from ...export.targets import Options, export, named, settle, staging
-    from ...export.targets import target as find_target
-    from ...export.verify import verify as verify_file
+    from ..export.pictures import batches, pictures_in
+    from ..export.targets import Options, export, named, settle, staging
+    from ..export.targets import target as find_target
+    from ..export.verify import verify as verify_file
 
     chosen = find_target(to)
     pictures = pictures_in(images)

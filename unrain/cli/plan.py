@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from ..errors import UnrainError
-from ..images import FORMATS, format_of
+from ..engine.errors import UnrainError
+from ..engine.images import FORMATS, format_of
 
 
 class Planned(Protocol):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import UnrainError
-from .console import complain, print_json, print_table, progress_bar
-from .wiper import DEFAULT_MODEL, pick_device
+from ..engine.console import complain, print_json, print_table, progress_bar
+from ..engine.errors import UnrainError
+from ..opening import DEFAULT_MODEL, pick_device
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,8 +64,8 @@ def command(
     height, width = _size(size)
     answer = measure(name, weights, height, width, stages, backends, precisions, rounds, threads, device)
     if roofline is not None:
-        from ..benchmark.chart import save
-        from ..benchmark.roofline import roofline as drawn
+        from ..engine.benchmark.chart import save
+        from ..engine.benchmark.roofline import roofline as drawn
 
         save(drawn(answer, f"Roofline, {name} {width} x {height}"), roofline)
     if output is not None:
@@ -91,9 +91,9 @@ def measure(
     threads: int | None,
     device: str,
 ) -> dict[str, Any]:
-    from ..benchmark import backends as table
-    from ..benchmark import conditions, limits, results
-    from ..runtime import fidelity
+    from ..engine.benchmark import backends as table
+    from ..engine.benchmark import conditions, limits, results
+    from ..engine.runtime import fidelity
 
     for backend in backends or [""]:
         for precision in precisions or [""]:
@@ -142,8 +142,8 @@ def _model(name: str, weights: Path | None, stages: int | None) -> "tuple[nn.Mod
     """The network; with random weights where none are shipped, for they take as long."""
     import torch
 
-    from ..models import CATALOG, WEIGHTS, build
-    from .wiper import load_model
+    from ..engine.models import CATALOG, WEIGHTS, build
+    from ..opening import load_model
 
     if weights is not None or name not in CATALOG or (WEIGHTS / f"{name}.safetensors").is_file():
         return load_model(name, weights, stages), True
@@ -158,8 +158,8 @@ def _model(name: str, weights: Path | None, stages: int | None) -> "tuple[nn.Mod
 
 def _compare(before: Path, after: Path, as_json: bool) -> int:
     """Prints what changed; 1 when something of ours became slower, wrong or is gone."""
-    from ..benchmark.compare import compare
-    from ..benchmark.results import read
+    from ..engine.benchmark.compare import compare
+    from ..engine.benchmark.results import read
 
     found = read(before), read(after)
     changes = compare(*found)
@@ -189,7 +189,7 @@ def _compare(before: Path, after: Path, as_json: bool) -> int:
 
 
 def _warn_of_company(found: dict[str, Any], where: str = "") -> None:
-    from ..benchmark.bystanders import warning
+    from ..engine.benchmark.bystanders import warning
 
     facts = found["facts"]
     words = warning(facts.get("cores_taken"), facts.get("cores") or 1)
@@ -205,7 +205,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _show(answer: dict[str, Any]) -> None:
-    from ..benchmark.results import percent
+    from ..engine.benchmark.results import percent
 
     facts, limits = answer["facts"], answer["limits"]
     rates = ", ".join(f"{rate / 1e9:.0f} G{name}" for name, rate in limits["operations_per_second"].items())

@@ -1,4 +1,4 @@
-"""python -m unrain.engine.demo"""
+"""python -m unrain.demo"""
 
 import sys
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import UnrainError
-from ..images import MAX_PIXELS, make_folder
-from .console import complain, print_json, progress_bar
+from ..engine.console import complain, print_json, progress_bar
+from ..engine.errors import UnrainError
+from ..engine.images import MAX_PIXELS, make_folder
+from ..opening import DEFAULT_MODEL, byte_count, frame_function, prepare_engine, tile_size
 from .plan import Job, holds_pictures, plan
 from .run_picture import Result, derain_picture
 from .run_video import VideoJob, VideoOptions, clips_in, is_video, plan_videos, run_video
-from .wiper import DEFAULT_MODEL, byte_count, frame_function, prepare_engine, tile_size
 
 if TYPE_CHECKING:
-    from ..runtime import Engine
+    from ..engine.runtime import Engine
 
 # For fewer pictures than this, a trial of the backends costs more time than the best of them would save.
 _MANY = 20

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .console import print_json
+from ..engine.console import print_json
 
 
 def command(
@@ -21,9 +21,9 @@ def command(
 
     Nothing in the file is run: a pickle that holds code is refused.
     """
-    from ..errors import UnrainError
-    from ..images import make_folder
-    from ..models.convert import convert
+    from ..engine.errors import UnrainError
+    from ..engine.images import make_folder
+    from ..engine.models.convert import convert
 
     if output.suffix != ".safetensors":
         raise UnrainError(f"{output} must end in .safetensors")

@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..cli.wiper import frame_function, load_model, memory_error, pick_device
-from ..errors import UnrainError
-from ..images import MIN_SIDE, READABLE, Picture, read_image, read_picture, write_picture
+from ..engine.errors import UnrainError
+from ..engine.images import MIN_SIDE, READABLE, Picture, read_image, read_picture, write_picture
+from ..engine.pictures import FOLDER
+from ..opening import frame_function, load_model, memory_error, pick_device
 from .jobs import Job
 
 if TYPE_CHECKING:
-    from ..runtime import Engine
-    from ..video.frames import Frame, Sink, Source
+    from ..engine.runtime import Engine
+    from ..engine.video.frames import Frame, Sink, Source
 
 FOREVER_MS = 1e9
 ENGINES = 2  # kept ready, the last ones used
-BUNDLED = Path(__file__).parent.parent / "demo" / "china.jpg"
+BUNDLED = FOLDER / "china.jpg"
 
 
 class Wiper:
@@ -55,7 +56,7 @@ class Wiper:
         job.facts = {"kind": kind, "model": name, **{k: chosen[k] for k in ("backend", "precision", "device")}, **facts}
 
     def _engine(self, name: str, backend: str, precision: str) -> tuple[Engine, Callable[[np.ndarray], np.ndarray]]:
-        from ..runtime import Engine
+        from ..engine.runtime import Engine
 
         key = (name, backend, precision)
         if key not in self._engines:
@@ -86,10 +87,10 @@ class Wiper:
         return {"width": width, "height": height, "frames": 1, "ms": milliseconds, "status": {"OK": 1}}
 
     def _clip(self, job: Job, engine: Engine, longest: int | None, deadline: float | None) -> dict[str, Any]:
-        from ..runtime import Stream
-        from ..video.container import ContainerSource
-        from ..video.pipeline import derain_all
-        from ..video.writer import VideoSink
+        from ..engine.runtime import Stream
+        from ..engine.video.container import ContainerSource
+        from ..engine.video.pipeline import derain_all
+        from ..engine.video.writer import VideoSink
 
         source = Shrunk(ContainerSource(str(job.upload), live=False), longest, self.max_pixels)
         try:
@@ -145,7 +146,7 @@ class Shrunk:
         self.cut_short: str | None = None
 
     def __iter__(self) -> Iterator[Frame]:
-        from ..video.frames import Frame
+        from ..engine.video.frames import Frame
 
         for item in self._source:
             if isinstance(item, Frame):
@@ -171,7 +172,7 @@ def rainy_sample() -> bytes:
     """A bundled picture with rain of our own, as PNG."""
     from PIL import Image
 
-    from ..training.rain import add_rain, sample_parameters
+    from ..engine.training.rain import add_rain, sample_parameters
 
     rainy = np.asarray(add_rain(read_image(BUNDLED), sample_parameters(np.random.default_rng(1), 0.6), 1))
     file = io.BytesIO()

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UnrainError
-from ..images import make_folder
-from ..video.sources import CLIPS, PIPE, camera, check_scheme, is_clip, is_live, parse_rate, parse_size
-from .console import complain, progress_bar
+from ..engine.console import complain, progress_bar
+from ..engine.errors import UnrainError
+from ..engine.images import make_folder
+from ..engine.video.sources import CLIPS, PIPE, camera, check_scheme, is_clip, is_live, parse_rate, parse_size
 from .interrupts import interrupt
 from .plan import not_inside, refuse_clashes, without_earlier_results
 
 if TYPE_CHECKING:
-    from ..runtime import Engine, Stream
-    from ..video.frames import Sink, Source
-    from ..video.pipeline import Report
+    from ..engine.runtime import Engine, Stream
+    from ..engine.video.frames import Sink, Source
+    from ..engine.video.pipeline import Report
 
 STDIN, STDOUT = 0, 1
 FOREVER_MS = 1e9  # frames of a file wait for their last stage
@@ -38,7 +38,7 @@ class VideoJob:
 
     @property
     def writes(self) -> list[Path]:
-        from ..video.writer import part_of
+        from ..engine.video.writer import part_of
 
         return [*self.outputs, *map(part_of, self.outputs)]
 
@@ -106,7 +106,7 @@ def _check_there(name: str) -> None:
 def _into_folder(
     names: list[str], folder: Path, recursive: bool, suffix: str, ext: str, compare: bool
 ) -> list[VideoJob]:
-    from ..video.writer import SUFFIXES
+    from ..engine.video.writer import SUFFIXES
 
     jobs = []
     for name in dict.fromkeys(names):
@@ -171,7 +171,7 @@ def _judge(job: VideoJob, report: "Report") -> str | None:
 
 
 def _left_behind(job: VideoJob) -> str:
-    from ..video.writer import part_of
+    from ..engine.video.writer import part_of
 
     return str(part_of(Path(job.target))) if job.one_of_many else job.target
 
@@ -180,19 +180,19 @@ def _open_source(job: VideoJob, options: VideoOptions) -> "Source":
     size = parse_size(options.size) if options.size else None
     rate = parse_rate(options.rate) if options.rate else None
     if job.source == PIPE:
-        from ..video.raw import RATE, RawSource
+        from ..engine.video.raw import RATE, RawSource
 
         if size is None:
             raise UnrainError("raw frames from a pipe need their size: unrain run - --size 1280x720 --pix-fmt nv12")
         return RawSource(STDIN, size, options.pix_fmt or "rgb24", rate or RATE)
-    from ..video.container import ContainerSource
+    from ..engine.video.container import ContainerSource
 
     return ContainerSource(camera(job.source) or job.source, is_live(job.source), size, rate)
 
 
 def _open_sinks(job: VideoJob, source: "Source", options: VideoOptions) -> "list[Sink]":
-    from ..video.raw import RawSink
-    from ..video.writer import VideoSink
+    from ..engine.video.raw import RawSink
+    from ..engine.video.writer import VideoSink
 
     if job.target == PIPE:
         return [RawSink(STDOUT, options.pix_fmt or "rgb24", source.video.size)]
@@ -207,7 +207,7 @@ def _open_sinks(job: VideoJob, source: "Source", options: VideoOptions) -> "list
 
 
 def _make_stream(engine: "Engine", source: "Source", options: VideoOptions) -> "Stream":
-    from ..runtime import Stream
+    from ..engine.runtime import Stream
 
     deadline = options.deadline or FOREVER_MS
     stream = Stream(engine, source.video.size, deadline, options.carry, gap_ms=None if options.deadline else 500.0)
@@ -222,7 +222,7 @@ def _make_stream(engine: "Engine", source: "Source", options: VideoOptions) -> "
 
 
 def _watch(job: VideoJob, source: "Source", stream: "Stream", sinks: "list[Sink]", options: VideoOptions) -> "Report":
-    from ..video.pipeline import derain_all
+    from ..engine.video.pipeline import derain_all
 
     total = min((n for n in (source.video.frames, options.max_frames) if n is not None), default=None)
     with progress_bar() as bar:

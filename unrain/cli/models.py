@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from ..models import CATALOG, WEIGHTS
-from .console import print_json, print_table
+from ..engine.console import print_json, print_table
+from ..engine.models import CATALOG, WEIGHTS
 
 
 def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False) -> None:

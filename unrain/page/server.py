@@ -95,8 +95,8 @@ class Server(ThreadingHTTPServer):
 
     @cached_property
     def _backends(self) -> dict[str, Any]:
-        from ..info import info
-        from ..runtime.backends import BACKENDS, PRECISIONS
+        from ..engine.info import info
+        from ..engine.runtime.backends import BACKENDS, PRECISIONS
 
         facts = info()
         backends = [{"name": name, "reason": facts["backends"][name]["reason"]} for name in BACKENDS]

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UnrainError
-from .console import print_table, progress_bar
-from .wiper import load_model
+from ..engine.console import print_table, progress_bar
+from ..engine.errors import UnrainError
+from ..opening import load_model
 
 if TYPE_CHECKING:
     import torch
 
-    from ..evaluation.evaluate import Quantise
-    from ..evaluation.pairs import Pair
+    from ..engine.evaluation.evaluate import Quantise
+    from ..engine.evaluation.pairs import Pair
 
 METRICS = ("psnr_y", "ssim_y")  # of sets with clean pictures; photos have niqe
 
@@ -21,7 +21,7 @@ def measure_all(
     sets: dict[str, tuple[list["Pair"], Sequence[str]]], device: "torch.device", quantise: "Quantise"
 ) -> dict[str, Any]:
     """For each set: its pictures, the rainy ones' means, and the means and the median seconds of each network."""
-    from ..evaluation.evaluate import evaluate
+    from ..engine.evaluation.evaluate import evaluate
 
     names = shipped()
     found: dict[str, Any] = {name: {"pictures": len(pairs), "weights": {}} for name, (pairs, _) in sets.items()}
@@ -40,7 +40,7 @@ def measure_all(
 
 
 def shipped() -> list[str]:
-    from ..models import WEIGHTS, models
+    from ..engine.models import WEIGHTS, models
 
     return [name for name in models() if (WEIGHTS / f"{name}.safetensors").is_file()]
 
@@ -57,7 +57,7 @@ def print_all(answer: dict[str, Any]) -> None:
 
 
 def title_of(metric: str) -> str:
-    from ..evaluation.metrics import BLIND
+    from ..engine.evaluation.metrics import BLIND
 
     return f"{metric} (less is better)" if metric in BLIND else metric
 
