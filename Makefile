@@ -9,6 +9,8 @@ PY := $(VENV)/bin/python
 NEWEST := build/newest-triton
 INSTALLED_BY := pyproject.toml setup.py constraints.txt .ci/pins.py $(shell find csrc -type f 2>/dev/null)
 PYTEST_FLAGS ?=
+# Two tests at a time: many use one core alone. tests/conftest.py says which stay together.
+AT_ONCE := -n 2 --dist loadgroup --no-loadscope-reorder
 
 # `make gpu` uses the .venv, or, given PYTHON, that interpreter with the torch it has.
 ifeq ($(origin PYTHON),file)
@@ -38,16 +40,16 @@ demo: $(VENV)/.installed-demo
 	$(PY) -m unrain.demo
 
 test: $(VENV)/.installed-dev
-	$(PY) -m pytest -m "not slow and not gpu" $(PYTEST_FLAGS)
+	$(PY) -m pytest $(AT_ONCE) -m "not slow and not gpu" $(PYTEST_FLAGS)
 
 test-all: $(VENV)/.installed-dev
-	$(PY) -m pytest -m "not gpu" $(PYTEST_FLAGS)
+	$(PY) -m pytest $(AT_ONCE) -m "not gpu" $(PYTEST_FLAGS)
 
 # Put first on the path, in front of the pinned one, so that torch and all else is not fetched a second time.
 test-newest-triton: $(VENV)/.installed-dev
 	$(PY) -m pip install --disable-pip-version-check -q --no-deps --upgrade --target $(NEWEST) triton
 	@PYTHONPATH=$(CURDIR)/$(NEWEST) $(PY) -c "import triton; print('triton', triton.__version__)"
-	PYTHONPATH=$(CURDIR)/$(NEWEST) $(PY) -m pytest -m "not slow and not gpu" $(PYTEST_FLAGS)
+	PYTHONPATH=$(CURDIR)/$(NEWEST) $(PY) -m pytest $(AT_ONCE) -m "not slow and not gpu" $(PYTEST_FLAGS)
 
 bench: $(VENV)/.installed-dev
 	$(PY) -m pytest benchmarks --benchmark-only -m "not gpu" $(PYTEST_FLAGS)
