@@ -22,6 +22,8 @@ from rivals import (
     packaged_ssim,
     plain_charbonnier,
     plain_gates,
+    plain_gru,
+    plain_gru_step,
     plain_pyramid,
     plain_read,
     plain_ssim,
@@ -136,6 +138,68 @@ def _gates_backward(name: str, device: str) -> Case:
         bytes_of(pre, c, c, c) + bytes_of(pre, c, pre, c, c, c),
         operations=(13 + 30) * c.numel(),
         goals={"torch.compile": 1.0},
+    )
+
+
+def _gru(pre: Tensor, candidate: Tensor, hidden: Tensor, h: Tensor) -> Tensor:
+    z, r = pre.chunk(2, 1)
+    return kernels.gru_gates(z, candidate, h, r, hidden)
+
+
+def _gru_inputs(device: str) -> list[Tensor]:
+    return [torch.randn(1, channels, 256, 256, device=device) for channels in (64, 32, 32, 32)]
+
+
+@listed("gru_gates C=32 256x256, reset after, forward", OURS, "eager", "torch.compile")
+def _gru_gates(name: str, device: str) -> Case:
+    inputs = _gru_inputs(device)
+    fused = compiled(plain_gru)
+    return Case(
+        name,
+        {OURS: lambda: _gru(*inputs), "eager": lambda: plain_gru(*inputs), "torch.compile": lambda: fused(*inputs)},
+        lambda: plain_gru(*doubled(*inputs)),
+        bytes_of(*inputs, inputs[-1]),
+        operations=11 * inputs[-1].numel(),
+        goals={"eager": 2.5, "torch.compile": 1.0},
+    )
+
+
+@listed("gru_gates C=32 256x256, reset after, forward+backward", OURS, "eager", "torch.compile")
+def _gru_gates_backward(name: str, device: str) -> Case:
+    inputs = [each.requires_grad_() for each in _gru_inputs(device)]
+    return Case(
+        name,
+        {
+            OURS: with_gradients(_gru, *inputs),
+            "eager": with_gradients(plain_gru, *inputs),
+            "torch.compile": with_gradients(compiled(plain_gru), *inputs),
+        },
+        lambda: with_gradients(plain_gru, *doubled(*inputs))(),
+        bytes_of(*inputs, inputs[-1]) + 2 * bytes_of(*inputs) + bytes_of(inputs[-1]),
+        operations=(11 + 24) * inputs[-1].numel(),
+        goals={"torch.compile": 1.0},
+    )
+
+
+@listed("conv_gru C=32 128x128 forward+backward", OURS, "eager", "torch.compile")
+def _conv_gru(name: str, device: str) -> Case:
+    x, h = (torch.randn(1, 32, 128, 128, device=device).requires_grad_() for _ in range(2))
+    gates, candidate = ((torch.randn(rows, 64, 3, 3, device=device) / 24).requires_grad_() for rows in (64, 32))
+    inputs = (x, h, gates, candidate)
+
+    def ours(x: Tensor, h: Tensor, gates: Tensor, candidate: Tensor) -> Tensor:
+        return kernels.conv_gru(x, h, gates, None, candidate, None)
+
+    return Case(
+        name,
+        {
+            OURS: with_gradients(ours, *inputs),
+            "eager": with_gradients(plain_gru_step, *inputs),
+            "torch.compile": with_gradients(compiled(plain_gru_step), *inputs),
+        },
+        lambda: with_gradients(plain_gru_step, *doubled(*inputs))(),
+        3 * bytes_of(*inputs),
+        operations=3 * 2 * 9 * 64 * 96 * 128 * 128,
     )
 
 

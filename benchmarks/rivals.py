@@ -20,6 +20,18 @@ def plain_gates(pre: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     return torch.sigmoid(o) * torch.tanh(c), c
 
 
+def plain_gru(pre: Tensor, candidate: Tensor, hidden: Tensor, h: Tensor) -> Tensor:
+    """The reset after the convolution."""
+    z, r = torch.sigmoid(pre).chunk(2, 1)
+    return (1 - z) * h + z * torch.tanh(candidate + r * hidden)
+
+
+def plain_gru_step(x: Tensor, h: Tensor, gates: Tensor, candidate: Tensor) -> Tensor:
+    """The reset before it."""
+    z, r = torch.sigmoid(F.conv2d(torch.cat([x, h], 1), gates, padding=1)).chunk(2, 1)
+    return (1 - z) * h + z * torch.tanh(F.conv2d(torch.cat([x, r * h], 1), candidate, padding=1))
+
+
 def plain_charbonnier(pred: Tensor, target: Tensor) -> Tensor:
     return torch.sqrt((pred - target) ** 2 + 1e-3**2).mean()
 

@@ -37,6 +37,33 @@ void fill(Fields& read, LstmGates& a) {
     UNRAIN_FIELD(threads);
 }
 
+void fill(Fields& read, GruGates& a) {
+    UNRAIN_FIELD(z);
+    UNRAIN_FIELD(candidate);
+    UNRAIN_FIELD(h);
+    UNRAIN_FIELD(r);
+    UNRAIN_FIELD(hidden);
+    UNRAIN_FIELD(z_pitch);
+    UNRAIN_FIELD(candidate_pitch);
+    UNRAIN_FIELD(h_pitch);
+    UNRAIN_FIELD(r_pitch);
+    UNRAIN_FIELD(hidden_pitch);
+    UNRAIN_FIELD(rows);
+    UNRAIN_FIELD(inner);
+    UNRAIN_FIELD(dtype);
+    UNRAIN_FIELD(state_dtype);
+    UNRAIN_FIELD(z_keeps);
+    UNRAIN_FIELD(activation);
+    UNRAIN_FIELD(h_next);
+    UNRAIN_FIELD(grad);
+    UNRAIN_FIELD(grad_z);
+    UNRAIN_FIELD(grad_candidate);
+    UNRAIN_FIELD(grad_h);
+    UNRAIN_FIELD(grad_r);
+    UNRAIN_FIELD(grad_hidden);
+    UNRAIN_FIELD(threads);
+}
+
 void fill(Fields& read, Charbonnier& a) {
     UNRAIN_FIELD(pred);
     UNRAIN_FIELD(target);
@@ -188,6 +215,7 @@ PYBIND11_MODULE(_native, m) {
         "The SIMD tiers this machine can run, the one taken by default first.");
     m.def("multiplies_bf16", &multiplies_bf16, "Whether convolutions can have products of bfloat16.");
     bind<LstmGates>(m, "lstm_gates");
+    bind<GruGates>(m, "gru_gates");
     bind<Charbonnier>(m, "charbonnier");
     bind<GaussianPyramid>(m, "gaussian_pyramid");
     bind<FrameToTensor>(m, "frame_to_tensor");

@@ -118,6 +118,26 @@ const char* check(const LstmGates& a, bool backward) {
     return nullptr;
 }
 
+const char* check(const GruGates& a, bool backward) {
+    if (a.threads < 1) return kThreads;
+    if (!storage(a.dtype)) return "dtype must be float32 or bfloat16";
+    if (a.state_dtype != DType::f32 && a.state_dtype != a.dtype) return "state_dtype must be that of z, or float32";
+    if (a.activation != Act::none && a.activation != Act::relu && a.activation != Act::tanh) {
+        return "activation must be none, relu or tanh";
+    }
+    if (a.rows < 0 || a.inner < 0) return "rows and inner must not be negative";
+    if (a.rows == 0 || a.inner == 0) return nullptr;
+    if (a.z == nullptr || a.candidate == nullptr) return "z or candidate is missing";
+    if ((a.r == nullptr) != (a.hidden == nullptr)) return "r and hidden go together";
+    if (!backward) return a.h_next == nullptr ? "h_next is missing" : nullptr;
+    if (a.grad == nullptr || a.grad_z == nullptr || a.grad_candidate == nullptr) {
+        return "grad, grad_z or grad_candidate is missing";
+    }
+    if (a.h != nullptr && a.grad_h == nullptr) return "grad_h is missing";
+    return a.r != nullptr && (a.grad_r == nullptr || a.grad_hidden == nullptr) ? "grad_r or grad_hidden is missing"
+                                                                               : nullptr;
+}
+
 const char* check(const Charbonnier& a, bool backward) {
     if (a.threads < 1) return kThreads;
     if (!storage(a.dtype)) return "dtype must be float32 or bfloat16";
@@ -235,6 +255,7 @@ bool multiplies_bf16() {
     }
 
 UNRAIN_RUN(LstmGates, lstm_gates)
+UNRAIN_RUN(GruGates, gru_gates)
 UNRAIN_RUN(Charbonnier, charbonnier)
 UNRAIN_RUN(GaussianPyramid, gaussian_pyramid)
 UNRAIN_RUN(FrameToTensor, frame_to_tensor)

@@ -24,6 +24,20 @@ struct LstmGates {
     int threads;
 };
 
+struct GruGates {
+    // [rows, inner], rows `pitch` numbers apart: h is null at a first step, r and hidden where the reset came before
+    const void *z, *candidate, *h, *r, *hidden;
+    std::ptrdiff_t z_pitch, candidate_pitch, h_pitch, r_pitch, hidden_pitch;
+    std::ptrdiff_t rows, inner;
+    DType dtype, state_dtype;  // of what convolutions gave; of h, h_next and their gradients
+    int z_keeps;               // z weighs the old state
+    Act activation;            // of the candidate: none, relu or tanh
+    void* h_next;              // written by the forward pass
+    const void* grad;
+    void *grad_z, *grad_candidate, *grad_h, *grad_r, *grad_hidden;  // written by the backward pass
+    int threads;
+};
+
 // Whether this machine has products of bfloat16, and this build uses them.
 bool multiplies_bf16();
 
@@ -122,6 +136,7 @@ struct MemoryUpdate {
 struct Tier {
     const char* name;
     const char* (*lstm_gates)(const LstmGates&, bool backward);
+    const char* (*gru_gates)(const GruGates&, bool backward);
     const char* (*conv)(const ConvLayer&, const ConvCall&);
     const char* (*charbonnier)(const Charbonnier&, bool backward);
     const char* (*gaussian_pyramid)(const GaussianPyramid&, bool backward);
@@ -143,6 +158,7 @@ constexpr const char* kNoTier = "tier: this machine cannot run it, or there is n
 
 // `tier` is a name out of runnable_tiers(), or null for the best.
 const char* run(const LstmGates& args, bool backward, const char* tier = nullptr);
+const char* run(const GruGates& args, bool backward, const char* tier = nullptr);
 const char* run(const Charbonnier& args, bool backward, const char* tier = nullptr);
 const char* run(const GaussianPyramid& args, bool backward, const char* tier = nullptr);
 const char* run(const FrameToTensor& args, bool backward, const char* tier = nullptr);

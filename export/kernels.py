@@ -38,6 +38,8 @@ GRIDS = {
     "lstm_gates_forward": _IMAGE,
     "lstm_gates_backward": _IMAGE,
     "lstm_gates_peephole_backward": "(pixels / PIXELS) * (channels / CHANNELS)",
+    "gru_gates_forward": _IMAGE,
+    "gru_gates_backward": _IMAGE,
     "conv_lstm_step": _CONVOLUTION,
     "conv_lstm_first": _CONVOLUTION,
     "conv_lstm_step_backward": _CONVOLUTION,

@@ -6,9 +6,11 @@ Every op runs on every machine: `unrain.kernels.info()` says which implementatio
 
 from .charbonnier import charbonnier
 from .conv3x3 import conv3x3
+from .conv_gru import conv_gru
 from .conv_lstm import PreparedWeight, conv_lstm, prepare_conv_lstm
 from .frame_to_tensor import frame_to_tensor
 from .gaussian_pyramid import gaussian_pyramid
+from .gru_gates import gru_gates, gru_reset
 from .lstm_gates import gate_permutation, lstm_gates
 from .memory_read import memory_read
 from .memory_update import memory_update
@@ -21,10 +23,13 @@ __all__ = [
     "PreparedWeight",
     "charbonnier",
     "conv3x3",
+    "conv_gru",
     "conv_lstm",
     "frame_to_tensor",
     "gate_permutation",
     "gaussian_pyramid",
+    "gru_gates",
+    "gru_reset",
     "info",
     "lstm_gates",
     "memory_read",

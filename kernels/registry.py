@@ -56,6 +56,7 @@ _AUTO_ORDER_ELSEWHERE = ("reference",)
 OPS = (
     "lstm_gates",
     "conv_lstm",
+    "gru_gates",
     "conv3x3",
     "charbonnier",
     "memory_read",

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ARCHITECTURES = (80, 87, 89, 90, 100, 120)
-OPS = ("lstm_gates", "conv_lstm", "charbonnier", "memory_read", "memory_update", "ssim")
+OPS = ("lstm_gates", "conv_lstm", "gru_gates", "charbonnier", "memory_read", "memory_update", "ssim")
 
 
 @dataclass(frozen=True)

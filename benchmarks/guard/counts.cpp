@@ -45,6 +45,8 @@ void check(const char* wrong) {
 
 COUNTED counted_lstm_gates_forward(const unrain::LstmGates& args) { check(tier.lstm_gates(args, false)); }
 COUNTED counted_lstm_gates_backward(const unrain::LstmGates& args) { check(tier.lstm_gates(args, true)); }
+COUNTED counted_gru_gates_forward(const unrain::GruGates& args) { check(tier.gru_gates(args, false)); }
+COUNTED counted_gru_gates_backward(const unrain::GruGates& args) { check(tier.gru_gates(args, true)); }
 COUNTED counted_conv3x3_forward(const unrain::ConvLayer& layer, const unrain::ConvCall& call) {
     check(tier.conv(layer, call));
 }
@@ -77,6 +79,20 @@ void lstm_gates() {
     counted_lstm_gates_forward(args);
     args.grad_h = args.grad_c_next = grad.data(), args.grad_pre = grad_pre.data(), args.grad_c = h.data();
     counted_lstm_gates_backward(args);
+}
+
+void gru_gates() {
+    auto gates = numbers(2 * kChannels * kPixels), h = numbers(kChannels * kPixels), next = h, grad = h, grad_h = h;
+    auto candidate = h, hidden = h, grad_z = h, grad_candidate = h, grad_r = h, grad_hidden = h;
+    unrain::GruGates args{};
+    args.z = gates.data(), args.r = gates.data() + kChannels * kPixels, args.candidate = candidate.data();
+    args.hidden = hidden.data(), args.h = h.data(), args.rows = 1, args.inner = kChannels * kPixels;
+    args.dtype = args.state_dtype = DType::f32, args.activation = unrain::Act::tanh, args.threads = 1;
+    args.h_next = next.data();
+    counted_gru_gates_forward(args);
+    args.grad = grad.data(), args.grad_z = grad_z.data(), args.grad_candidate = grad_candidate.data();
+    args.grad_h = grad_h.data(), args.grad_r = grad_r.data(), args.grad_hidden = grad_hidden.data();
+    counted_gru_gates_backward(args);
 }
 
 void conv3x3() {
@@ -166,6 +182,7 @@ void memory() {
 
 int main() {
     lstm_gates();
+    gru_gates();
     conv3x3();
     charbonnier();
     gaussian_pyramid();

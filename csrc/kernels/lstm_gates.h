@@ -30,8 +30,8 @@ GatePointers<P> gates_of_row(T* pre, Index row, Index inner, bool first_step) {
 }
 
 // Tasks over rows and stretches of a row; body(row, begin, end).
-template <class Body>
-void for_each_stretch(const LstmGates& a, std::size_t bytes_each, const Body& body) {
+template <class Args, class Body>
+void for_each_stretch(const Args& a, std::size_t bytes_each, const Body& body) {
     const Index rows = a.rows, inner = a.inner;
     if (rows == 0 || inner == 0) return;
     const Index stretches = ceil_div(inner, kGateTile);

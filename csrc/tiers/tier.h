@@ -6,6 +6,7 @@
 #include "../kernels/conv.h"
 #include "../kernels/frame_to_tensor.h"
 #include "../kernels/gaussian_pyramid.h"
+#include "../kernels/gru_gates.h"
 #include "../kernels/lstm_gates.h"
 #include "../kernels/memory_read.h"
 #include "../kernels/memory_update.h"
@@ -22,6 +23,7 @@ extern const Tier tier;
 const Tier tier = {
     UNRAIN_STRING(UNRAIN_TIER),
     lstm_gates,
+    gru_gates,
     conv,
     charbonnier,
     gaussian_pyramid,

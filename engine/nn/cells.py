@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...kernels import conv_lstm, lstm_gates
+from ...kernels import conv_gru, conv_lstm, lstm_gates
 
 
 class ConvLSTMState(NamedTuple):
@@ -87,46 +87,41 @@ class ConvGRUState(NamedTuple):
 
 
 class ConvGRUCell(nn.Module):
-    """A ConvGRU step as SRN-GRU has it: `(h, state) = cell(x, state)`.
+    """A ConvGRU step over `kernels.conv_gru`, as SRN-GRU has it: `(h, state) = cell(x, state)`.
 
         z, r = sigmoid of a convolution over [x, h];  g = tanh of one over [x, r * h];  h' = (1 - z) * h + z * g
 
-    State dict: `gates.weight` [2C,Cin+C,k,k] (z, r) with `gates.bias`, `candidate.weight` [C,Cin+C,k,k] with its bias.
+    State dict: `gates.weight` [2C,Cin+C,kh,kw] (z, r) with `gates.bias`, `candidate.weight` [C,Cin+C,kh,kw] with its
+    bias. A kernel size may be (kh, kw): RAFT's separable GRU is a cell of (1, 5) and one of (5, 1) after it.
     """
 
-    def __init__(self, in_channels: int, hidden_channels: int, kernel_size: int = 3, bias: bool = True):
+    def __init__(
+        self, in_channels: int, hidden_channels: int, kernel_size: int | tuple[int, int] = 3, bias: bool = True
+    ):
         super().__init__()
-        _check(in_channels, hidden_channels, kernel_size)
+        sides = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+        _check(in_channels, hidden_channels, *sides)
         self.in_channels, self.hidden_channels = in_channels, hidden_channels
-        both, padding = in_channels + hidden_channels, kernel_size // 2
-        self.gates = nn.Conv2d(both, 2 * hidden_channels, kernel_size, padding=padding, bias=bias)
-        self.candidate = nn.Conv2d(both, hidden_channels, kernel_size, padding=padding, bias=bias)
+        both, padding = in_channels + hidden_channels, (sides[0] // 2, sides[1] // 2)
+        self.gates = nn.Conv2d(both, 2 * hidden_channels, sides, padding=padding, bias=bias)
+        self.candidate = nn.Conv2d(both, hidden_channels, sides, padding=padding, bias=bias)
 
     def forward(self, x: Tensor, state: ConvGRUState | tuple[Tensor] | None = None):
-        if state is None:
-            z, g = self._from_zero(x, self.gates), self._from_zero(x, self.candidate)
-            h = z.sigmoid() * g.tanh()
-        else:
-            (h,) = state
-            z, r = self.gates(torch.cat([x, h], 1)).sigmoid().chunk(2, 1)
-            h = torch.lerp(h, self.candidate(torch.cat([x, r * h], 1)).tanh(), z)
+        h = None if state is None else state[0]
+        h = conv_gru(x, h, self.gates.weight, self.gates.bias, self.candidate.weight, self.candidate.bias)
         return h, ConvGRUState(h)
-
-    def _from_zero(self, x: Tensor, convolution: nn.Conv2d) -> Tensor:
-        """The first C rows over x alone: h is zero, and the reset gate has nothing to reset."""
-        bias = None if convolution.bias is None else convolution.bias[: self.hidden_channels]
-        weight = convolution.weight[: self.hidden_channels, : self.in_channels]
-        return F.conv2d(x, weight, bias, padding=convolution.padding)
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.hidden_channels}"
 
 
-def _check(in_channels: int, hidden_channels: int, kernel_size: int) -> None:
+def _check(in_channels: int, hidden_channels: int, *kernel_size: int) -> None:
     if in_channels < 1 or hidden_channels < 1:
         raise ValueError(f"in_channels and hidden_channels must be positive, got {in_channels} and {hidden_channels}")
-    if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ValueError(f"kernel_size must be odd, to keep the size of the picture; got {kernel_size}")
+    if any(side < 1 or side % 2 == 0 for side in kernel_size):
+        raise ValueError(
+            f"kernel_size must be odd, to keep the size of the picture; got {' x '.join(map(str, kernel_size))}"
+        )
 
 
 def _reset(weight: Tensor, bias: Tensor | None) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .graph import Node
-from .operations import Laid, Translator, Unknown, Value, mapped, means, piece
+from .operations import Laid, Translator, Unknown, Value, affine, mapped, means, piece
 from .rules.cells import second
 
 
@@ -34,6 +34,26 @@ def _lstm_gates(at: Translator, pre: Node, c: Value, peephole: Value) -> list[No
     channels = pre.channels // count
     gates = tuple(piece(at, pre, number * channels, channels) for number in range(count))
     return _both(at, at.add("lstm", gates if c is None else (*gates, c), channels, pre.down))
+
+
+@means("gru_gates")
+def _gru_gates(
+    at: Translator, z: Node, candidate: Node, h: Value, r: Value, hidden: Value, z_keeps: bool, activation: str
+) -> Node:
+    maps = [each for each in (z, candidate, h, r, hidden) if each is not None]
+    mapped(*maps)
+    channels, down = z.shape
+    if r is not None:
+        product = at.add("mul", (affine(at, r, "sigmoid"), hidden), channels, down, {"act1": "none"})
+        candidate = at.add("add", (candidate, product), channels, down, {"act1": "none"})
+    if activation != "none":
+        candidate = affine(at, candidate, activation)
+    if h is not None:
+        ends = (candidate, h) if z_keeps else (h, candidate)
+        return at.add("lerp", (*ends, affine(at, z, "sigmoid")), channels, down)
+    if z_keeps:
+        z = affine(at, z, scale=torch.full((channels,), -1.0))
+    return at.add("mul", (affine(at, z, "sigmoid"), candidate), channels, down, {"act1": "none"})
 
 
 def _both(at: Translator, cell: Node) -> list[Node]:

@@ -157,6 +157,56 @@ void check_lstm_gates() {
     }
 }
 
+void check_gru_gates() {
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+        for (const DType state : {dtype, DType::f32}) {
+            for (const Index inner : {1, 3, 16, 33, 5000}) {
+                for (const int kind : {0, 1, 2, 3, 4, 5}) {  // first steps or not, by each activation
+                    const bool first = kind < 3, after = kind != 1;
+                    const Index rows = inner > 1000 ? 2 : 7, n = rows * inner;
+                    Buffer gates = random_buffer(dtype, 2 * n, 1, 2.0F), q = random_buffer(dtype, n, 2, 2.0F);
+                    Buffer h = random_buffer(state, n, 3), hidden = random_buffer(dtype, n, 4);
+                    Buffer grad = random_buffer(state, n, 5);
+                    GruGates a{};
+                    a.z = gates.data();  // z and r of a row side by side
+                    a.candidate = q.data();
+                    a.h = first ? nullptr : h.data();
+                    a.r = after ? static_cast<unsigned char*>(gates.data()) + inner * Index(bytes_of(dtype)) : nullptr;
+                    a.hidden = after ? hidden.data() : nullptr;
+                    a.z_pitch = a.r_pitch = 2 * inner;
+                    a.candidate_pitch = a.h_pitch = a.hidden_pitch = inner;
+                    a.rows = rows;
+                    a.inner = inner;
+                    a.dtype = dtype;
+                    a.state_dtype = state;
+                    a.z_keeps = kind % 2;
+                    a.activation = kind % 3 == 0 ? Act::tanh : kind % 3 == 1 ? Act::none : Act::relu;
+                    a.grad = grad.data();
+                    compare("gru_gates", {Buffer(state, n)}, 1e-6,
+                            [a](std::vector<Buffer>& out, int threads, const char* tier) {
+                                GruGates with = a;
+                                with.threads = threads;
+                                with.h_next = out[0].data();
+                                return run(with, false, tier);
+                            });
+                    const Buffer like_q(dtype, n), like_r(dtype, after ? n : 0), like_h(state, first ? 0 : n);
+                    compare("gru_gates backward", {like_q, like_q, like_h, like_r, like_r}, 3e-6,
+                            [a](std::vector<Buffer>& out, int threads, const char* tier) {
+                                GruGates with = a;
+                                with.threads = threads;
+                                with.grad_z = out[0].data();
+                                with.grad_candidate = out[1].data();
+                                with.grad_h = out[2].data();
+                                with.grad_r = out[3].data();
+                                with.grad_hidden = out[4].data();
+                                return run(with, true, tier);
+                            });
+                }
+            }
+        }
+    }
+}
+
 void check_charbonnier() {
     for (const DType dtype : {DType::f32, DType::bf16}) {
         for (const Index count : {1, 17, 1000, 100003}) {
@@ -447,6 +497,7 @@ void check_denormals() {
 
 void check_ops() {
     check_lstm_gates();
+    check_gru_gates();
     check_charbonnier();
     check_ssim();
     check_memory();

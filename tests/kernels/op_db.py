@@ -180,6 +180,44 @@ def _conv_lstm() -> Op:
     return Op("conv_lstm", kernels.conv_lstm, samples, wrong)
 
 
+# gru_gates
+
+
+def _gru_gates() -> Op:
+    def sample(batch, height, width, channels=3, state=True, after=False, keep=(), **keywords):
+        shape = (batch, channels, height, width)
+        z, candidate, r = (_random(*shape, seed=s, scale=2.0) for s in range(3))
+        h = _random(*shape, seed=3) if state else None
+        args = (z, candidate, h, *((r, _random(*shape, seed=4)) if after else (None, None)))
+        text = "-".join(f"{value}" for value in keywords.values())
+        name = f"{batch}x{channels}x{height}x{width}{'' if state else '-first'}{'-after' if after else ''}-{text}"
+        return Sample(name + ("-mixed" if keep else ""), args, keywords, keep)
+
+    def good(**changes):
+        args = dict(z=torch.zeros(2, 3, 5, 5), candidate=torch.zeros(2, 3, 5, 5), h=torch.zeros(2, 3, 5, 5)) | changes
+        return lambda: kernels.gru_gates(**args)
+
+    samples = [sample(*size) for size in SIZES]
+    samples += [sample(2, 7, 5, channels=c, after=True, z_keeps=True) for c in (1, 16, 33)]
+    samples += [sample(1, 1, 1, state=False), sample(2, 7, 5, state=False, activation="none")]
+    samples += [sample(2, 7, 5, after=True, state=s, activation=a) for s in (True, False) for a in ("relu", "tanh")]
+    samples += [sample(1, 17, 33, z_keeps=True, activation="relu"), sample(2, 7, 5, state=False, z_keeps=True)]
+    samples += [sample(2, 7, 5, channels=16, keep=(2,)), sample(1, 17, 33, after=True, keep=(2,), z_keeps=True)]
+    wrong = [
+        WrongUse("candidate", good(candidate=torch.zeros(2, 3, 5, 4)), ValueError, "candidate must have the shape"),
+        WrongUse("no candidate", good(candidate=None), TypeError, "candidate must be a tensor"),
+        WrongUse("r alone", good(r=torch.zeros(2, 3, 5, 5)), ValueError, "r and hidden"),
+        WrongUse("h dtype", good(h=torch.zeros(2, 3, 5, 5).double()), TypeError, "^h must"),
+        WrongUse("h device", good(h=torch.zeros(2, 3, 5, 5, device="meta")), ValueError, "h is on meta"),
+        WrongUse("dtypes", good(candidate=torch.zeros(2, 3, 5, 5).half()), TypeError, "candidate has dtype"),
+        WrongUse("activation", good(activation="gelu"), ValueError, "activation must be one of"),
+        WrongUse("integer", good(z=torch.zeros(2, 3, 5, 5).int()), TypeError, "z must be a float"),
+        WrongUse("dimensions", good(z=torch.zeros(3, 5, 5)), ValueError, "z must have 4 dim"),
+        WrongUse("too large", good(z=_huge(2, 1, 2**15, 2**15)), ValueError, "z has .* elements"),
+    ]
+    return Op("gru_gates", kernels.gru_gates, samples, wrong)
+
+
 # conv3x3
 
 
@@ -442,6 +480,7 @@ OPS = {
     for op in (
         _lstm_gates(),
         _conv_lstm(),
+        _gru_gates(),
         _conv3x3(),
         _charbonnier(),
         _memory_read(),

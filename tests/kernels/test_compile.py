@@ -10,6 +10,7 @@ from unrain import kernels
 OVERLOADS = {
     "lstm_gates": lambda s, a: a,
     "conv_lstm": lambda s, a: (*a, None),
+    "gru_gates": lambda s, a: (*a, s.keywords.get("z_keeps", False), s.keywords.get("activation", "tanh")),
     "conv3x3": lambda s, a: (
         *a,
         s.keywords.get("dilation", 1),
@@ -66,6 +67,8 @@ def test_opcheck_of_the_backward_ops():
         (ops.lstm_gates_backward, (h, c, torch.randn(2, 12, 5, 4), None, None)),
         (ops.conv_lstm_backward, (h, c, x, h, c, weight, bias)),
         (ops.conv_lstm_backward, (h, c, x, None, None, weight, None)),
+        (ops.gru_gates_backward, (h, *torch.randn(2, 8, 5, 4).chunk(2, 1), c, h, c, True, "tanh")),
+        (ops.gru_gates_backward, (h, c, h, None, None, None, False, "relu")),
         (ops.conv3x3_backward, (h, x, weight[:4, :3].contiguous(), bias[:4], h, 1, True, True)),
         (ops.charbonnier_backward, (one, x, x.flip(0), 1e-3, "mean")),
         (ops.memory_read_backward, (q, torch.randn(9, 4), q, m)),
@@ -95,6 +98,7 @@ class Everything(nn.Module):
         h, c = kernels.conv_lstm(x, None, None, self.weight)
         h, c = kernels.conv_lstm(x, h, c, self.weight)
         h, c = kernels.lstm_gates(self.gates(h), c)
+        h = kernels.conv_gru(x, h, self.weight[:8], None, self.weight[8:12], None)
         rows = h.permute(0, 2, 3, 1).flatten(0, 2)
         read = kernels.memory_read(rows, kernels.memory_update(rows, self.items))
         clean = self.leave(h + read.unflatten(0, (h.shape[0], *h.shape[2:])).permute(0, 3, 1, 2))
@@ -163,6 +167,7 @@ def test_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         assert [t.dtype for t in kernels.lstm_gates(pre, c)] == [torch.float32] * 2
         assert [t.dtype for t in kernels.lstm_gates(pre.bfloat16(), c)] == [torch.bfloat16, torch.float32]
+        assert kernels.gru_gates(c.bfloat16(), c.bfloat16(), c).dtype == torch.float32
         assert [t.dtype for t in kernels.gaussian_pyramid(x)] == [torch.float32] * 2
         h, cell = kernels.conv_lstm(x, x, c, torch.rand(16, 8, 3, 3), torch.rand(16))
         assert (h.dtype, cell.dtype) == (torch.bfloat16, torch.float32)

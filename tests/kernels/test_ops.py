@@ -6,6 +6,7 @@ from op_db import OPS, Op, Sample, assert_as_accurate, exact, run
 
 from unrain import kernels
 from unrain.kernels import library
+from unrain.kernels.gru_gates import arrange
 
 CASES = [pytest.param(op, sample, id=f"{op.name}-{sample.name}") for op in OPS.values() for sample in op.samples]
 DIFFERENTIABLE = [op for op in OPS.values() if op.differentiable]
@@ -110,6 +111,21 @@ def test_a_prepared_weight_gives_the_same_step(fused, device, using):
             prepared = kernels.conv_lstm(x, h, c, kernels.prepare_conv_lstm(weight, bias))
         for mine, theirs in zip(prepared, usual, strict=True):
             assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_gru_gates_reads_halves_of_a_tensor_where_they_lie(form, fused, device, using):
+    z, r = torch.randn(2, 8, 7, 5, device=device).to(memory_format=form).chunk(2, 1)
+    h = torch.randn(2, 4, 7, 5, device=device).to(memory_format=form)
+    op, sample = OPS["gru_gates"], OPS["gru_gates"].samples[0]
+    assert arrange(z, h, h, r, h, False, "tanh")[0] is z
+    with using(fused):
+        found, gradients = run(op, sample, (z, h, h, r, h))
+        expected, expected_gradients = run(
+            op, sample, tuple(each.clone(memory_format=form) for each in (z, h, h, r, h))
+        )
+    for mine, theirs in zip(found + gradients, expected + expected_gradients, strict=True):
+        assert torch.equal(mine, theirs) and mine.is_contiguous(memory_format=form)
 
 
 def test_frames_survive_the_way_there_and_back(backend, device, using):

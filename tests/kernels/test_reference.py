@@ -98,6 +98,62 @@ def test_gate_permutation_brings_any_order_to_ours(order):
         kernels.gate_permutation("iiff", 3)
 
 
+def test_conv_gru_with_the_reset_after_is_the_gru_cell():
+    """On 1 x 1 images, with its matrices as the convolution, this is torch.nn.GRUCell (order r, z, n)."""
+    cell = torch.nn.GRUCell(5, 4).double()
+    x, h = (torch.randn(3, n, dtype=torch.float64) for n in (5, 4))
+    weight = torch.cat([cell.weight_ih, cell.weight_hh], 1)[..., None, None]
+    z_r = [*range(4, 8), *range(4)]
+    keywords = dict(hidden_bias=cell.bias_hh[8:], reset="after", z_keeps=True)
+    terms = weight[z_r], (cell.bias_ih + cell.bias_hh)[z_r], weight[8:], cell.bias_ih[8:]
+    for state in (h, None):
+        found = kernels.conv_gru(x[..., None, None], None if state is None else h[..., None, None], *terms, **keywords)
+        torch.testing.assert_close(found[..., 0, 0], cell(x, state))
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 5), (5, 1)])
+@pytest.mark.parametrize(("activation", "z_keeps"), [("tanh", False), ("relu", True)])
+def test_conv_gru_is_three_convolutions_and_the_equations(kernel, activation, z_keeps):
+    x, h = (torch.randn(2, n, 6, 5, dtype=torch.float64) for n in (3, 4))
+    gates, candidate = (torch.randn(n, 7, *kernel, dtype=torch.float64) for n in (8, 4))
+    bias, candidate_bias = (torch.randn(n, dtype=torch.float64) for n in (8, 4))
+    z, r = (
+        F.conv2d(torch.cat([x, h], 1), w, b, padding="same").sigmoid()
+        for w, b in zip(gates.split(4), bias.split(4), strict=True)
+    )
+    q = getattr(torch, activation)(F.conv2d(torch.cat([x, r * h], 1), candidate, candidate_bias, padding="same"))
+    found = kernels.conv_gru(x, h, gates, bias, candidate, candidate_bias, activation=activation, z_keeps=z_keeps)
+    torch.testing.assert_close(found, z * h + (1 - z) * q if z_keeps else (1 - z) * h + z * q)
+
+
+@pytest.mark.parametrize("reset", ["before", "after"])
+def test_conv_gru_from_no_state_is_a_step_from_zero(reset):
+    x, gates, bias, candidate = (
+        torch.randn(s, dtype=torch.float64) for s in ((2, 3, 6, 5), (8, 7, 3, 3), (8,), (4, 7, 3, 3))
+    )
+    zero = torch.zeros(2, 4, 6, 5, dtype=torch.float64)
+    first, usual = (kernels.conv_gru(x, h, gates, bias, candidate, None, reset=reset) for h in (None, zero))
+    torch.testing.assert_close(first, usual)
+
+
+def test_conv_gru_names_what_is_wrong():
+    def step(x=(2, 3, 5, 5), h=(2, 4, 5, 5), gates=(8, 7, 3, 3), candidate=(4, 7, 3, 3), **keywords):
+        x, h, gates, candidate = (torch.zeros(size) for size in (x, h, gates, candidate))
+        return kernels.conv_gru(x, h, gates, None, candidate, None, **keywords)
+
+    for message, wrong in {
+        r"candidate_weight must have 2 \+ 4": dict(x=(2, 2, 5, 5)),
+        "candidate_weight must have odd": dict(candidate=(4, 7, 3, 2)),
+        r"gates_weight must have shape \(8, 7, 3, 3\)": dict(gates=(8, 7, 1, 5)),
+        r"h must have shape \(2, 4, 5, 5\)": dict(h=(2, 4, 5, 4)),
+        "x must have 4 dim": dict(x=(3, 5, 5)),
+        "reset must be before or after": dict(reset="never"),
+        "hidden_bias goes with": dict(hidden_bias=torch.zeros(4)),
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            step(**wrong)
+
+
 def test_packed_weights_keep_every_number_in_its_place():
     """32 channels of h and 5 of x: the columns as kernels/conv_lstm/packing.py gives them."""
     weight = torch.randn(128, 37, 3, 3)

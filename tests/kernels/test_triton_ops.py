@@ -5,6 +5,7 @@ must be chosen before triton is imported: test_triton.py starts them in a proces
 """
 
 import os
+from functools import partial
 
 import pytest
 import torch
@@ -87,6 +88,34 @@ def test_lstm_gates_over_several_tiles(shape, layout):
 def test_lstm_gates_takes_slices_of_larger_tensors():
     pre, c = image(2, 24, 6, 8)[:, 2:22, 1:, ::2], image(2, 5, 4, 5).transpose(2, 3)
     compare(kernels.lstm_gates, pre, c)
+
+
+def gru(shape, first, after, dtype, layout):
+    batch, channels, height, width = shape
+    z, r = image(batch, 2 * channels, height, width, dtype=dtype, layout=layout).chunk(2, 1)
+    candidate, hidden = (image(*shape, dtype=dtype, layout=layout) for _ in range(2))
+    h = None if first else image(*shape, layout=layout)
+    return [z, candidate, h, *((r, hidden) if after else (None, None))]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("first", [False, True], ids=["step", "first"])
+@pytest.mark.parametrize(
+    ("after", "activation", "z_keeps"), [(False, "tanh", False), (True, "relu", True), (True, "none", False)]
+)
+def test_gru_gates(dtype, layout, first, after, activation, z_keeps):
+    step = partial(kernels.gru_gates, activation=activation, z_keeps=z_keeps)
+    compare(step, *gru((2, 5, 3, 7), first, after, dtype, layout))
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [((1, 1, 1, 1), "nchw"), ((2, 3, 40, 33), "nchw"), ((1, 70, 5, 9), "nhwc"), ((1, 1, 40, 33), "nhwc")],
+    ids=str,
+)
+def test_gru_gates_over_several_tiles(shape, layout):
+    compare(kernels.gru_gates, *gru(shape, False, True, torch.float32, layout))
 
 
 def cell(batch, inputs, channels, height, width, first, bias, dtype, layout):

@@ -16,6 +16,7 @@ CELLS = [
     ("lstm 1x1, no bias", lambda: ConvLSTMCell(3, 4, kernel_size=1, bias=False)),
     ("lstm with peepholes", lambda: ConvLSTMCell(3, 4, peephole=True)),
     ("gru", lambda: ConvGRUCell(3, 4)),
+    ("gru 1x5", lambda: ConvGRUCell(3, 4, kernel_size=(1, 5))),
     ("gru, no bias", lambda: ConvGRUCell(3, 4, kernel_size=5, bias=False)),
 ]
 each_cell = pytest.mark.parametrize("make", [make for _, make in CELLS], ids=[name for name, _ in CELLS])
@@ -120,6 +121,8 @@ def test_autocast_keeps_the_cell_in_float32():
 def test_sizes_that_make_no_sense(kind):
     with pytest.raises(ValueError, match="kernel_size must be odd"):
         kind(3, 4, kernel_size=4)
+    with pytest.raises(ValueError, match=r"kernel_size must be odd.*got 3 x 2"):
+        ConvGRUCell(3, 4, kernel_size=(3, 2))
     with pytest.raises(ValueError, match="must be positive"):
         kind(0, 4)
     with pytest.raises((ValueError, RuntimeError), match=r"weight must have 2|expected input"):
