@@ -7,24 +7,36 @@ from pathlib import Path
 
 import pytest
 import torch
+from setuptools import Distribution
 
 import unrain
+from unrain.csrc import build
 
 sys.path.insert(0, str(Path(__file__).parent))  # for c_library
 from c_library import ROOT, STRICT, Library, run
 
 
 @pytest.fixture(scope="session")
-def prefix(tmp_path_factory) -> Path:
-    """Where it is installed. The build folder stays for the next session."""
+def checkout(tmp_path_factory) -> Path:
+    """A top folder in which `cmake -S csrc -B build/libunrain` takes what the Python package has compiled already."""
     missing = [tool for tool in ("cmake", "cc", "c++", "pkg-config") if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} not found: libunrain is not built")
-    folder, target = ROOT / "build" / "libunrain", tmp_path_factory.mktemp("installed")
+    top = tmp_path_factory.mktemp("checkout")
+    for name in ("csrc", "pyproject.toml"):
+        (top / name).symlink_to(ROOT / name)
+    objects = build.BuildNative(Distribution()).core_objects()
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-    run("cmake", "-S", ROOT / "csrc", "-B", folder, *([] if (folder / "CMakeCache.txt").exists() else generator))
-    run("cmake", "--build", folder, "--parallel", str(os.cpu_count() or 1))
-    run("cmake", "--install", folder, "--prefix", target)
+    run("cmake", "-S", "csrc", "-B", "build/libunrain", f"-DUNRAIN_OBJECTS={';'.join(objects)}", *generator, cwd=top)
+    return top
+
+
+@pytest.fixture(scope="session")
+def prefix(checkout, tmp_path_factory) -> Path:
+    """Where it is installed."""
+    target = tmp_path_factory.mktemp("installed")
+    run("cmake", "--build", "build/libunrain", "--parallel", str(os.cpu_count() or 1), cwd=checkout)
+    run("cmake", "--install", "build/libunrain", "--prefix", target, cwd=checkout)
     return target
 
 

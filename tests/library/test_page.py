@@ -14,11 +14,11 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.M | re.S)
 
 
-def test_the_page_runs_as_it_is_written(prefix, environment, tmp_path):
+def test_the_page_runs_as_it_is_written(checkout, environment, tmp_path):
     home, work = tmp_path / "home", tmp_path / "work"
     work.mkdir()
     build, export, *rest = blocks("sh")
-    shell(build, ROOT, {**environment, "HOME": str(home)})
+    shell(build, checkout, {**environment, "HOME": str(home)})
     words = {**environment, "HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}"}
     shell(export, work, words)
     [program] = blocks("c")
