@@ -1,43 +1,30 @@
 """libunrain as CMake builds and installs it, once per session, and programs to run in it."""
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from setuptools import Distribution
 
 import unrain
-from unrain.csrc import build
 
 sys.path.insert(0, str(Path(__file__).parent))  # for c_library
-from c_library import ROOT, STRICT, Library, run
+from c_library import STRICT, Library, install, missing_tools, run, set_up
 
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory) -> Path:
     """A top folder in which `cmake -S csrc -B build/libunrain` takes what the Python package has compiled already."""
-    missing = [tool for tool in ("cmake", "cc", "c++", "pkg-config") if shutil.which(tool) is None]
-    if missing:
+    if missing := missing_tools():
         pytest.skip(f"{', '.join(missing)} not found: libunrain is not built")
-    top = tmp_path_factory.mktemp("checkout")
-    for name in ("csrc", "pyproject.toml"):
-        (top / name).symlink_to(ROOT / name)
-    objects = build.BuildNative(Distribution()).core_objects()
-    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-    run("cmake", "-S", "csrc", "-B", "build/libunrain", f"-DUNRAIN_OBJECTS={';'.join(objects)}", *generator, cwd=top)
-    return top
+    return set_up(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="session")
 def prefix(checkout, tmp_path_factory) -> Path:
     """Where it is installed."""
-    target = tmp_path_factory.mktemp("installed")
-    run("cmake", "--build", "build/libunrain", "--parallel", str(os.cpu_count() or 1), cwd=checkout)
-    run("cmake", "--install", "build/libunrain", "--prefix", target, cwd=checkout)
-    return target
+    return install(checkout, tmp_path_factory.mktemp("installed"))
 
 
 @pytest.fixture(scope="session")
