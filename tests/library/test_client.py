@@ -131,6 +131,7 @@ class TestCommand:
             ([], 2, "raw frames need their size"),
             (["--size", "4x4"], 1, "at least 8 x 8"),
             (["--size", "48x32", "--stages", "9"], 1, "stages must be 0 (all) to 1"),
+            (["--size", "48x32", "--precision", "int8"], 1, "this version has no int8: take auto, fp32 or bf16"),
             (["--size", "48x32"], 1, "no frame came"),
             (["one.ppm"], 2, "without a place for its result"),
             (["missing.ppm", "out.ppm"], 1, "cannot be opened"),
