@@ -1,5 +1,5 @@
 // A libFuzzer target: bytes that may be anything through the C library, with a checksum that is made to fit: read, a
-// context, three frames. Begin with any small `.unrain` of a network that takes and gives pictures.
+// context, three frames. Begin with what seed_program.cpp writes.
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -12,7 +12,7 @@
 namespace {
 
 constexpr int kWidth = 13, kHeight = 9;
-constexpr std::size_t kMostBytes = 32 << 20;
+constexpr std::size_t kMostBytes = 32 << 20, kBehind = 4096;
 
 void make_checksum_fit(std::vector<unsigned char>& file) {
     using unrain::program::Header;
@@ -32,8 +32,8 @@ void run_frames(const unrain_program* program, unrain_format input, unrain_forma
     const std::size_t size = unrain_context_size(program, &options, message, sizeof message);
     if ((size == 0) != (message[0] != '\0')) std::abort();
     if (size == 0 || size > kMostBytes) return;
-    const std::unique_ptr<char[]> memory(new char[size]);
-    std::memset(memory.get(), 0xFF, size);  // NaN, wherever something is used before it is written
+    const std::unique_ptr<char[]> memory(new char[size + kBehind]);
+    std::memset(memory.get(), 0xFF, size + kBehind);  // NaN, wherever something is used before it is written
     unrain_context* context = unrain_context_init(memory.get(), size, program, &options, message, sizeof message);
     if (context == nullptr) return;
     std::vector<unsigned char> in(3 * kWidth * kHeight, 90), out(3 * kWidth * kHeight);
@@ -46,6 +46,9 @@ void run_frames(const unrain_program* program, unrain_format input, unrain_forma
         if (k == 1) unrain_reset(context);
     }
     unrain_context_close(context);
+    for (std::size_t k = 0; k < kBehind; ++k) {
+        if (memory[size + k] != '\xFF') std::abort();  // a kernel wrote there
+    }
 }
 
 }  // namespace
