@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from case import Absent, Case, race
 
-from unrain import Engine, load
+from unrain import Engine, load, record
 from unrain.engine.images import read_image
 from unrain.engine.pictures import FOLDER
 from unrain.engine.video.container import ContainerSource
@@ -99,7 +99,7 @@ def near(contender, ours):
                 raise Absent(f"it gives {len(found)} frames of {len(reference)}")
             worst = max(np.abs(a.astype(int) - b).mean() for a, b in zip(found, reference, strict=True))
             if worst > 8:
-                raise Absent(f"it decodes another picture, {worst:.1f} codes off on average")
+                raise Absent(f"it gives another picture, {worst:.1f} codes off on average")
             checked.append(True)
             return reference
         return found
@@ -193,19 +193,64 @@ def compute(folder: Path) -> Case:
     )
 
 
-STAGES = {"decode": decode, "upload": upload, "compute": compute, "download": download, "encode": encode}
+def camera(folder: Path) -> Case:
+    """A camera's NV12 frame to another one, every frame by itself: in C, and as `unrain run --pix-fmt nv12` does."""
+    from c_library import F32, NV12, Library, install, missing_tools, set_up
+
+    from unrain.engine.video.raw import from_rgb, to_rgb
+
+    model = load("wiper")
+    engine = Engine(model, "fused", "fp32", device="cpu")
+    frame = from_rgb(pictures(1)[0], "nv12")
+
+    @cache
+    def context():
+        if missing := missing_tools():
+            raise Absent(f"{', '.join(missing)} not found: libunrain is not built")
+        (folder / "checkout").mkdir()
+        prefix = install(set_up(folder / "checkout"), folder / "installed")
+        library = Library(next(prefix.glob("**/libunrain.so")))
+        record(model).save(folder / "wiper.unrain")
+        options = library.options(SIZE[1], SIZE[0], input=NV12, output=NV12, precision=F32, carry=0, threads=2)
+        return library.context(library.program(folder / "wiper.unrain"), options)
+
+    def in_c() -> list[np.ndarray]:
+        return context().derained(*np.split(frame, [SIZE[0]]))
+
+    def in_python() -> list[np.ndarray]:
+        return np.split(from_rgb(engine(to_rgb(frame, SIZE, "nv12")), "nv12"), [SIZE[0]])
+
+    return Case(
+        "NV12 to NV12, wiper at 720p",
+        {"unrain": in_c, "unrain, Engine in Python": near(in_python, in_c)},
+        in_c,
+        frame.size * 2,
+        plain=in_c,
+        rounds=7,
+    )
+
+
+STAGES = {
+    "decode": decode,
+    "upload": upload,
+    "compute": compute,
+    "download": download,
+    "encode": encode,
+    "camera": camera,
+}
 CONTENDERS = {
     "decode": ("unrain", "PyAV, colours as exact", "PyAV", "OpenCV"),
     "upload": ("unrain", "from_numpy, permute, float, divide"),
     "compute": ("unrain", "eager PyTorch"),
     "download": ("unrain", "clamp, scale, round, permute"),
     "encode": ("unrain", "PyAV, colours as exact", "PyAV"),
+    "camera": ("unrain", "unrain, Engine in Python"),
 }
 
 
 @pytest.mark.parametrize(("name", "contender"), [(stage, each) for stage in STAGES for each in CONTENDERS[stage]])
 def test_pipeline(name, contender, compete, request, tmp_path_factory):
-    if name in ("decode", "encode"):
+    if name in ("decode", "encode", "camera"):
         pytest.importorskip("av", reason="video needs PyAV: pip install 'unrain[video]'")
 
     def run_race(names):

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension
-from setuptools.command.build_ext import build_ext
+from setuptools.command.build_ext import build_ext, customize_compiler, new_compiler
 
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
@@ -103,12 +103,24 @@ class BuildNative(build_ext):
 
     def _build_cpu(self, ext: Extension) -> None:
         flags = self._flags()
-        files = [(path, []) for path in sorted(CSRC.glob("bindings*.cpp"))] + [(CSRC / name, []) for name in CORE]
-        msvc = self.compiler.compiler_type == "msvc"
-        files += [(CSRC / "tiers" / f"{unit}.cpp", TIERS[unit][msvc]) for unit in units()]
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            objects = list(pool.map(lambda unit: self._compile(unit[0], flags + unit[1]), files))
+        objects = self._objects([*((path, []) for path in sorted(CSRC.glob("bindings*.cpp"))), *self._core()], flags)
         self._link(ext, objects, [flag for flag in flags if flag == "-fopenmp"])
+
+    def core_objects(self) -> list[str]:
+        """The core alone, which libunrain can be linked from (UNRAIN_OBJECTS of CMakeLists.txt)."""
+        self.compiler = new_compiler()
+        customize_compiler(self.compiler)
+        return self._objects(self._core(), self._flags())
+
+    def _core(self) -> list[tuple[Path, list[str]]]:
+        """Sources, and what flags each has of its own."""
+        msvc = self.compiler.compiler_type == "msvc"
+        tiers = [(CSRC / "tiers" / f"{unit}.cpp", TIERS[unit][msvc]) for unit in units()]
+        return [*((CSRC / name, []) for name in CORE), *tiers]
+
+    def _objects(self, files: list[tuple[Path, list[str]]], flags: list[str]) -> list[str]:
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            return list(pool.map(lambda unit: self._compile(unit[0], flags + unit[1]), files))
 
     def _build_cuda(self, ext: Extension) -> None:
         archs = [a for a in os.environ.get("UNRAIN_CUDA_ARCHS", CUDA_ARCHS).split(",") if a]

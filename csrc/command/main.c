@@ -94,8 +94,8 @@ static int run(const unrain_program *program, const command_line *line, char **n
     int wrong;
     unrain_context *context = unrain_context_open(program, &line->options, message, sizeof message);
     if (context == NULL) return failed(line->program, message);
-    wrong = line->count > 0 ? pictures(context, &line->options, names, line->count)
-                            : raw_frames(context, &line->options);
+    wrong =
+        line->count > 0 ? pictures(context, &line->options, names, line->count) : raw_frames(context, &line->options);
     counters = unrain_statistics(context);
     if (!line->quiet && counters.frames > 0) summary(&counters);
     unrain_context_close(context);

@@ -46,9 +46,9 @@ static int format_of(const char *word, unrain_format *to) {
 }
 
 static int precision_of(const char *word, unrain_precision *to) {
-    static const char *const names[] = {"auto", "fp32", "bf16"};
+    static const char *const names[] = {"auto", "fp32", "bf16", "int8"}; /* the last one: libunrain says why not */
     int k;
-    for (k = 0; k < 3; ++k) {
+    for (k = 0; k < 4; ++k) {
         if (strcmp(word, names[k]) == 0) {
             *to = (unrain_precision)k;
             return 1;

@@ -41,7 +41,7 @@ bool check_options(const unrain::program::Program& p, const unrain_options& o, M
     }
     const auto known = [](unrain_format f) { return f == UNRAIN_RGB8 || f == UNRAIN_BGR8 || f == UNRAIN_NV12; };
     if (!known(o.input) || !known(o.output)) return message.say("options: input and output are RGB8, BGR8 or NV12");
-    if (o.precision == UNRAIN_INT8) return message.say("options: this version has no int8; take UNRAIN_AUTO");
+    if (o.precision == UNRAIN_INT8) return message.say("options: this version has no int8: take auto, fp32 or bf16");
     if (o.precision != UNRAIN_AUTO && o.precision != UNRAIN_F32 && o.precision != UNRAIN_BF16) {
         return message.say("options: there is no such precision");
     }

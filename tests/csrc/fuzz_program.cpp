@@ -1,5 +1,5 @@
-// A libFuzzer target: clang++ -fsanitize=fuzzer,address,undefined. Begin with the small file of `seed_program`, or with
-// any `.unrain`.
+// A libFuzzer target: clang++ -fsanitize=fuzzer,address,undefined. Begin with what seed_program.cpp
+// writes, or with any `.unrain`.
 #include <cstdint>
 
 #include "program_bytes.h"

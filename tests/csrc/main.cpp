@@ -26,6 +26,7 @@ void check_ops();
 void check_conv();
 void check_gpu_bodies();
 void check_program(double seconds);
+void check_library();
 
 int main() {
     using namespace unrain;
@@ -44,6 +45,7 @@ int main() {
     check_conv();
     check_gpu_bodies();
     check_program(15);
+    check_library();
     std::printf(failures() == 0 ? "all passed\n" : "%d checks failed\n", failures().load());
     return failures() == 0 ? 0 : 1;
 }

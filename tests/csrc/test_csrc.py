@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from setuptools import Distribution
 
 from unrain import record
 from unrain.csrc import build
@@ -41,9 +42,15 @@ def tier_units() -> list[tuple[Path, list[str]]]:
     return [(CSRC / "tiers" / f"{unit}.cpp", build.TIERS[unit][0]) for unit in build.units()]
 
 
+def library_units() -> list[tuple[Path, list[str]]]:
+    """All that libunrain is made of."""
+    library = [(path, ['-DUNRAIN_VERSION="test"']) for path in sorted((CSRC / "library").glob("*.cpp"))]
+    return [*((CSRC / name, []) for name in build.CORE), *tier_units(), *library]
+
+
 def test_core_passes_its_tests_under_address_and_undefined_sanitizers(tmp_path):
-    units = [*((CSRC / name, []) for name in build.CORE), *tier_units()]
-    units += [(HERE / name, []) for name in ("main.cpp", "ops.cpp", "conv.cpp", "program.cpp", "gpu_bodies.cpp")]
+    tests = ("main.cpp", "ops.cpp", "conv.cpp", "program.cpp", "library.cpp", "gpu_bodies.cpp")
+    units = [*library_units(), *((HERE / name, []) for name in tests)]
     for tier in build.tiers():
         defines = [f"-DUNRAIN_TIER={tier}", f"-DUNRAIN_SIMD_{tier.upper()}"]
         units.append((HERE / "vectors.cpp", [*build.TIERS[tier][0], *defines]))
@@ -59,8 +66,7 @@ def test_core_passes_its_tests_under_address_and_undefined_sanitizers(tmp_path):
 
 @pytest.mark.slow
 def test_two_threads_at_once_share_nothing_under_the_thread_sanitizer(tmp_path):
-    units = [*((CSRC / name, []) for name in build.CORE), *tier_units()]
-    units += [(HERE / name, []) for name in ("threads.cpp", "ops.cpp", "conv.cpp")]
+    units = [*library_units(), *((HERE / name, []) for name in ("threads.cpp", "ops.cpp", "conv.cpp", "library.cpp"))]
     flags = ["-fsanitize=thread", "-fno-openmp", "-O1", "-g1", "-ffp-contract=off", "-fno-math-errno"]
     objects = compile_all(tmp_path, units, [*flags, "-fno-trapping-math"])
     program = tmp_path / "tests"
@@ -98,22 +104,40 @@ def test_an_object_is_made_anew_for_what_its_source_includes_and_for_nothing_els
     assert len(set(kept)) == 3
 
 
+FUZZED = ("-O1", "-g1", "-ffp-contract=off", f"-I{CSRC}", "-fsanitize=fuzzer,address,undefined")
+
+
+@pytest.fixture(scope="module")
+def fuzzed_objects(tmp_path_factory) -> list[Path]:
+    """libunrain for the fuzzers; its kernels, which would take minutes to compile, are the Python package's."""
+    if shutil.which("clang++") is None:
+        pytest.skip("there is no clang++ on this machine")
+    folder = tmp_path_factory.mktemp("fuzzed")
+    objects = [Path(path) for path in build.BuildNative(Distribution()).core_objects()]
+    objects = [path for path in objects if path.stem.rpartition("-")[0] in build.units()]
+    for source, extra in [unit for unit in library_units() if unit not in tier_units()]:
+        objects.append(folder / f"{source.parent.name}-{source.stem}.o")
+        command = ["clang++", "-c", str(source), "-o", str(objects[-1]), "-std=c++17", *FUZZED, *extra]
+        subprocess.run(command, check=True)
+    return objects
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("clang++") is None, reason="there is no clang++ on this machine")
-def test_the_fuzzer_finds_nothing_in_programs_within_a_minute(tmp_path):
-    units = [*((CSRC / name, []) for name in build.CORE), *tier_units(), (HERE / "fuzz_program.cpp", [])]
-    flags = ["-std=c++17", "-O1", "-g1", "-ffp-contract=off", f"-I{CSRC}", "-fsanitize=fuzzer,address,undefined"]
-    objects = []
-    for number, (source, extra) in enumerate(units):
-        objects.append(tmp_path / f"{number}.o")
-        subprocess.run(["clang++", "-c", str(source), "-o", str(objects[-1]), *flags, *extra], check=True)
+@pytest.mark.parametrize("target", ["fuzz_program.cpp", "fuzz_library.cpp"])
+def test_the_fuzzer_finds_nothing_within_a_minute(target, fuzzed_objects, tmp_path):
     program = tmp_path / "fuzz"
-    subprocess.run(["clang++", *map(str, objects), "-o", str(program), flags[-1]], check=True)
+    command = ["clang++", str(HERE / target), *map(str, fuzzed_objects), "-o", str(program), "-std=c++17", *FUZZED]
+    subprocess.run([*command, "-lgomp"], check=True)
     seeds = tmp_path / "seeds"
     seeds.mkdir()
-    record(torch.nn.Conv2d(3, 3, 3, padding=1).eval()).save(seeds / "small.unrain")
-    done = subprocess.run([str(program), str(seeds), "-max_total_time=60"], capture_output=True, text=True)
+    record(torch.nn.Conv2d(3, 3, 3, padding=1).eval()).save(seeds / "smallest.unrain")
+    of_every_operation = [str(HERE / "seed_program.cpp"), str(CSRC / "program" / "sha256.cpp")]
+    subprocess.run(["g++", "-std=c++17", f"-I{CSRC}", *of_every_operation, "-o", str(tmp_path / "seed")], check=True)
+    subprocess.run([str(tmp_path / "seed"), str(seeds / "small.unrain")], check=True)
+    fuzz = [str(program), str(seeds), "-max_total_time=60"]
+    done = subprocess.run(fuzz, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
+    assert int(re.findall(r"Done (\d+) runs", done.stderr)[0]) > 1000
 
 
 def cuda_object(tmp_path, archs: list[str]) -> tuple[Path, str]:

@@ -1,4 +1,5 @@
-// Two threads in the kernels at the same time, each with buffers of its own: what Engines in several threads do.
+// Two threads in the kernels and in libunrain at the same time, each with buffers of its own: what Engines in several
+// threads do, and several streams.
 // Built for the thread sanitizer, and without OpenMP, whose own barriers it does not know.
 #include <cstdio>
 #include <thread>
@@ -8,6 +9,7 @@
 
 void check_ops();
 void check_conv();
+void check_library();
 
 int main() {
     std::vector<std::thread> threads;
@@ -15,6 +17,7 @@ int main() {
         threads.emplace_back([] {
             check_ops();
             check_conv();
+            check_library();
         });
     }
     for (std::thread& each : threads) each.join();

@@ -1,13 +1,18 @@
-"""csrc/include/unrain.h for Python, by hand."""
+"""libunrain, built from the objects of the Python package, and csrc/include/unrain.h for Python, by hand."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import shutil
 import subprocess
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int, c_longlong, c_size_t, c_ssize_t, c_ulonglong, c_void_p
 from pathlib import Path
 
 import numpy as np
+from setuptools import Distribution
+
+from unrain.csrc import build
 
 ROOT = Path(__file__).resolve().parents[2]
 STRICT = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror"]
@@ -17,6 +22,26 @@ def run(*command: str | Path, **options) -> subprocess.CompletedProcess:
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
     assert done.returncode == 0, f"{command[0]}: {(done.stderr or done.stdout)[-3000:]}"
     return done
+
+
+def missing_tools() -> list[str]:
+    return [tool for tool in ("cmake", "cc", "c++", "pkg-config") if shutil.which(tool) is None]
+
+
+def set_up(top: Path) -> Path:
+    """Makes this folder one in which CMake compiles nothing of the core: the same objects are there."""
+    for name in ("csrc", "pyproject.toml"):
+        (top / name).symlink_to(ROOT / name)
+    objects = build.BuildNative(Distribution()).core_objects()
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    run("cmake", "-S", "csrc", "-B", "build/libunrain", f"-DUNRAIN_OBJECTS={';'.join(objects)}", *generator, cwd=top)
+    return top
+
+
+def install(top: Path, target: Path) -> Path:
+    run("cmake", "--build", "build/libunrain", "--parallel", str(os.cpu_count() or 1), cwd=top)
+    run("cmake", "--install", "build/libunrain", "--prefix", target, cwd=top)
+    return target
 
 
 RGB8, BGR8, NV12 = range(3)

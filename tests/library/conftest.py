@@ -1,7 +1,6 @@
 """libunrain as CMake builds and installs it, once per session, and programs to run in it."""
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -11,21 +10,21 @@ import torch
 import unrain
 
 sys.path.insert(0, str(Path(__file__).parent))  # for c_library
-from c_library import ROOT, STRICT, Library, run
+from c_library import STRICT, Library, install, missing_tools, run, set_up
 
 
 @pytest.fixture(scope="session")
-def prefix(tmp_path_factory) -> Path:
-    """Where it is installed. The build folder stays for the next session."""
-    missing = [tool for tool in ("cmake", "cc", "c++", "pkg-config") if shutil.which(tool) is None]
-    if missing:
+def checkout(tmp_path_factory) -> Path:
+    """A top folder in which `cmake -S csrc -B build/libunrain` takes what the Python package has compiled already."""
+    if missing := missing_tools():
         pytest.skip(f"{', '.join(missing)} not found: libunrain is not built")
-    folder, target = ROOT / "build" / "libunrain", tmp_path_factory.mktemp("installed")
-    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-    run("cmake", "-S", ROOT / "csrc", "-B", folder, *([] if (folder / "CMakeCache.txt").exists() else generator))
-    run("cmake", "--build", folder, "--parallel", str(os.cpu_count() or 1))
-    run("cmake", "--install", folder, "--prefix", target)
-    return target
+    return set_up(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture(scope="session")
+def prefix(checkout, tmp_path_factory) -> Path:
+    """Where it is installed."""
+    return install(checkout, tmp_path_factory.mktemp("installed"))
 
 
 @pytest.fixture(scope="session")
