@@ -38,6 +38,7 @@ def pytest_addoption(parser):
     group.addoption(
         "--rounds", type=int, default=None, help="timed runs of each contender, in place of each case's own"
     )
+    group.addoption("--frames", type=int, default=40, help="frames of each contender of the real-time suite")
     group.addoption("--results", nargs="?", const="", default=None, help="folder to write the results to as JSON")
 
 

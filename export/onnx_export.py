@@ -19,7 +19,7 @@ from .files import import_onnx, write
 from .onnx_half import Islands, to_half
 from .onnx_ports import clamp_picture, start_sequences, take_frames
 from .onnx_ranges import Range, layers_beyond
-from .pictures import batches, calibration
+from .pictures import batches, calibration, clips
 from .quantise import biases_apart
 from .quantise_search import Quantised, quantise
 
@@ -83,17 +83,19 @@ def build_onnx(
     """The graph that `export_onnx` writes, and what there is to say about it."""
     from ..engine.runtime.graph import carried_graph, fixed, network_graph
 
-    _check(precision, others, size, batch, state)
+    _check(precision, others, size, batch)
     import_onnx()
     graph = (carried_graph if state else network_graph)(model, stages)
     fields = [port.name.removesuffix("_in") for port in graph.graph.input[1:]]
     islands, beyond, int8 = None, [], None
     half = precision == "fp16" or (precision == "int8" and others == "fp16")
     if half:
-        beyond = layers_beyond(graph, batches(pictures))
+        seen = batches(pictures)
+        beyond = layers_beyond(graph, clips(seen) if state else seen)
     forced = [layer.node for layer in beyond]
     if precision == "int8":
-        int8 = quantise(graph, batches(calibration(pictures), CALIBRATION_SIDE), forced)
+        seen = batches(calibration(pictures), CALIBRATION_SIDE)
+        int8 = quantise(graph, clips(seen) if state else seen, forced)
         graph = int8.graph
         if half:
             biases_apart(graph)
@@ -102,7 +104,7 @@ def build_onnx(
         half_ports = [f"{field}_{end}" for field in fields if field[0] == "h" for end in ("in", "out")]
         graph, islands = to_half(graph, forced, half_ports)
     if state:
-        start_sequences(graph, tuple(field for field in fields if field in ("image", "rain")))
+        start_sequences(graph)
     clamp_picture(graph)
     if frames:
         take_frames(graph)
@@ -142,15 +144,13 @@ def describe_onnx(graph: onnx.ModelProto, source: str | Path) -> dict:
     return metadata.from_text(text, str(source))
 
 
-def _check(precision: str, others: str, size: tuple[int, int] | None, batch: int | None, state: bool) -> None:
+def _check(precision: str, others: str, size: tuple[int, int] | None, batch: int | None) -> None:
     if precision not in PRECISIONS:
         raise UnrainError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if others not in ("fp16", "fp32"):
         raise UnrainError(f"the layers that are not int8 compute in fp16 or fp32, not in {others!r}")
     if others != "fp16" and precision != "int8":
         raise UnrainError(f"--others is for what an int8 graph has besides int8, this one is all {precision}")
-    if precision == "int8" and state:
-        raise UnrainError("int8 with a carried state would need calibration on sequences; export the state in fp16")
     if size is not None and (len(size) != 2 or min(size) < 8):
         raise UnrainError(f"size must be height and width of at least 8 each, got {size}")
     if batch is not None and batch < 1:

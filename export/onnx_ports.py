@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
 CODES = 255.0
+AT_THE_PICTURE = ("image", "rain")  # fields of a state that begin at the first picture; all others begin at zero
 
 
 def clamp_picture(model: onnx.ModelProto) -> None:
@@ -54,8 +55,8 @@ def take_frames(model: onnx.ModelProto) -> None:
     graph.output[0].CopyFrom(helper.make_tensor_value_info("derained", TensorProto.UINT8, shape))
 
 
-def start_sequences(model: onnx.ModelProto, from_picture: tuple[str, ...]) -> None:
-    """An input "start" that makes the state begin afresh: fields in `from_picture` at the picture, others at zero."""
+def start_sequences(model: onnx.ModelProto) -> None:
+    """An input "start" that makes the state begin afresh."""
     from onnx import TensorProto, helper
 
     graph = model.graph
@@ -67,7 +68,7 @@ def start_sequences(model: onnx.ModelProto, from_picture: tuple[str, ...]) -> No
     for port in graph.input[1:]:
         field = port.name.removesuffix("_in")
         begin = "image"
-        if field not in from_picture:
+        if field not in AT_THE_PICTURE:
             kind = helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type)
             begin = _constant(model, f"start/zero/{kind}", np.zeros((), kind))
         for node in graph.node:

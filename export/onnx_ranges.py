@@ -1,5 +1,7 @@
 """Which layers do not fit into half precision: the fp32 graph run on real pictures, every value's largest magnitude.
 
+A graph with a state is run on clips, and the state goes from frame to frame.
+
 A layer is beyond when what it reads or gives is larger than a half of what half precision holds (65,504), so that a
 picture of twice the contrast still fits, or is not finite at all.
 """
@@ -13,7 +15,7 @@ import numpy as np
 
 from ..engine.errors import UnrainError
 from .onnx_half import LARGEST
-from .onnx_run import session
+from .onnx_run import session, walk
 
 if TYPE_CHECKING:
     import onnx
@@ -28,9 +30,9 @@ class Range(NamedTuple):
     largest: float  # infinite where a value was not finite
 
 
-def layers_beyond(model: onnx.ModelProto, pictures: Sequence[np.ndarray]) -> list[Range]:
-    """The nodes that half precision cannot hold on these pictures (float32 [1,3,H,W]), in the graph's order."""
-    largest = magnitudes(model, pictures)
+def layers_beyond(model: onnx.ModelProto, clips: Sequence[np.ndarray]) -> list[Range]:
+    """The nodes that half precision cannot hold on these clips (float32 [T,3,H,W]), in the graph's order."""
+    largest = magnitudes(model, clips)
     found = []
     for node in model.graph.node:
         met = max((largest.get(name, 0.0) for name in (*node.input, *node.output)), default=0.0)
@@ -39,8 +41,8 @@ def layers_beyond(model: onnx.ModelProto, pictures: Sequence[np.ndarray]) -> lis
     return found
 
 
-def magnitudes(model: onnx.ModelProto, pictures: Sequence[np.ndarray]) -> dict[str, float]:
-    """The largest magnitude of every float value over the pictures; infinite where one was not finite."""
+def magnitudes(model: onnx.ModelProto, clips: Sequence[np.ndarray]) -> dict[str, float]:
+    """The largest magnitude of every float value over the clips; infinite where one was not finite."""
     import onnx
 
     watched = onnx.ModelProto()
@@ -56,11 +58,12 @@ def magnitudes(model: onnx.ModelProto, pictures: Sequence[np.ndarray]) -> dict[s
     # Unoptimised: a value that fusion would swallow is one that half precision may still have to hold.
     run = session(watched, optimise=False)
     names = [port.name for port in run.get_outputs()]
-    for picture in pictures:
-        for name, value in zip(names, run.run(None, initial_inputs(model, picture)), strict=True):
-            with np.errstate(invalid="ignore"):
-                magnitude = float(np.abs(value).max(initial=0.0))
-            largest[name] = max(largest.get(name, 0.0), magnitude if np.isfinite(magnitude) else np.inf)
+    for clip in clips:
+        for _, values in walk(model, run, names, clip):
+            for name, value in values.items():
+                with np.errstate(invalid="ignore"):
+                    magnitude = float(np.abs(value).max(initial=0.0))
+                largest[name] = max(largest.get(name, 0.0), magnitude if np.isfinite(magnitude) else np.inf)
     if not all(np.isfinite(largest[port.name]) for port in model.graph.output):
         first = next(node.name for node in model.graph.node if any(largest.get(o) == np.inf for o in node.output))
         raise UnrainError(f"the network is not finite in fp32 either, from {first} on; its weights are broken.")
@@ -82,13 +85,3 @@ def first_overflow(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> str
     values = session(watched, optimise=False).run(names, inputs)
     broken = {name for name, value in zip(names, values, strict=True) if not np.isfinite(value).all()}
     return next((node.name for node in model.graph.node if broken.intersection(node.output)), None)
-
-
-def initial_inputs(model: onnx.ModelProto, picture: np.ndarray) -> dict[str, np.ndarray]:
-    """The picture, and a state that has just begun (pictures at the picture, all else at zero)."""
-    inputs = {"image": picture}
-    for port in model.graph.input[1:]:
-        channels = port.type.tensor_type.shape.dim[1].dim_value
-        fresh = np.zeros((picture.shape[0], channels, *picture.shape[2:]), np.float32)
-        inputs[port.name] = picture if channels == picture.shape[1] else fresh
-    return inputs

@@ -10,6 +10,7 @@ import numpy as np
 from ..engine.errors import UnrainError
 from ..engine.images import FORMATS, read_image
 
+FRAMES = 30  # of a clip: what a state gathers, and what it loses, shows within a second
 SIDE = 128  # what is looked at of each picture: enough for every layer, and seconds on a CPU
 
 
@@ -51,3 +52,23 @@ def batches(pictures: Sequence[np.ndarray] | None, side: int = SIDE) -> list[np.
         middle = picture[top : top + side, left : left + side]
         cut.append(np.ascontiguousarray(middle.transpose(2, 0, 1)[None].astype(np.float32) / 255))
     return cut
+
+
+def clips(pictures: Sequence[np.ndarray], side: int = 80) -> list[np.ndarray]:
+    """Clips [FRAMES,3,H,W]: a camera that goes to and fro over each picture [1,3,H,W], in rain that falls on."""
+    from ..engine.training.rain import rain_on_video, shower
+
+    made = []
+    for number, scene in enumerate(batches([_codes(picture) for picture in pictures], side)):
+        height, width = scene.shape[2:]
+        reach = max(1, min(height, width) // 4)
+        places = [reach - abs(reach - step % (2 * reach)) for step in range(FRAMES)]
+        dry = [_codes(scene[:, :, place : place + height - reach, place : place + width - reach]) for place in places]
+        rainy = rain_on_video(iter(dry), shower(0.3, number), seed=number, fps=30)
+        made.append(np.concatenate(batches(list(rainy), side)))
+    return made
+
+
+def _codes(picture: np.ndarray) -> np.ndarray:
+    """[1,3,H,W] as uint8 [H,W,3]."""
+    return np.ascontiguousarray(np.rint(picture[0].transpose(1, 2, 0) * 255).astype(np.uint8))

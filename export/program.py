@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import UnrainError
 from . import metadata
-from .fidelity import Fidelity, compare, reference
+from .fidelity import Fidelity, carried, carried_reference, compare, reference
 from .files import write
+from .pictures import clips
 from .targets import Options, Outcome
 
 if TYPE_CHECKING:
@@ -47,9 +48,13 @@ def to_program(model: nn.Module, output: Path, options: Options) -> Outcome:
 
 
 def verify_program(path: Path, model: nn.Module | None, pictures: Sequence[np.ndarray]) -> Fidelity:
-    """A program run by this machine's core, against `model` or the shipped weights of the network it names."""
+    """A program run by this machine's core, against `model` or the shipped weights of the network it names.
+
+    On pictures, or, where the network was made for video, on clips with its state running.
+    """
     import torch
 
+    from ..engine.models import is_for_video
     from ..engine.program.runner import ProgramRunner
 
     data = path.read_bytes()
@@ -64,4 +69,6 @@ def verify_program(path: Path, model: nn.Module | None, pictures: Sequence[np.nd
     def run(picture: np.ndarray) -> np.ndarray:
         return runner.run(torch.from_numpy(picture)).numpy()
 
+    if is_for_video(model):
+        return compare(carried(runner), carried_reference(model), clips(pictures), "fp32")
     return compare(run, reference(model, description.get("recorded_stages")), pictures, "fp32")

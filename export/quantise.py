@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .onnx_ranges import initial_inputs
-from .onnx_run import session
+from .onnx_run import session, walk
 
 if TYPE_CHECKING:
     import onnx
@@ -43,17 +42,18 @@ def convolutions(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
     return layers
 
 
-def calibrate(model: onnx.ModelProto, pictures: Sequence[np.ndarray]) -> Scales:
-    """The scale of every value that a convolution reads, from the fp32 graph on float32 [1,3,H,W] pictures."""
+def calibrate(model: onnx.ModelProto, clips: Sequence[np.ndarray]) -> Scales:
+    """The scale of every value that a convolution reads, from the fp32 graph on pictures, clips of one frame, or, with
+    its state, on clips float32 [T,3,H,W]."""
     names = sorted({node.input[0] for nodes in convolutions(model).values() for node in nodes})
     scales = {}
     for start in range(0, len(names), AT_ONCE):
         some = names[start : start + AT_ONCE]
         largest = dict.fromkeys(some, 0.0)
-        for name, value in _values(model, some, pictures):
+        for name, value in _values(model, some, clips):
             largest[name] = max(largest[name], float(np.abs(value).max(initial=0.0)))
         counts = {name: np.zeros(BINS, np.int64) for name in some}
-        for name, value in _values(model, some, pictures):
+        for name, value in _values(model, some, clips):
             counts[name] += np.histogram(np.abs(value), BINS, (0.0, largest[name] or 1.0))[0]
         scales |= {name: best_scale(counts[name], largest[name]) for name in some}
     return scales
@@ -191,18 +191,18 @@ class _Added:
 
 
 def _values(
-    model: onnx.ModelProto, names: Sequence[str], pictures: Sequence[np.ndarray]
+    model: onnx.ModelProto, names: Sequence[str], clips: Sequence[np.ndarray]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Each of these values on each of the pictures."""
+    """Each of these values on each frame of the clips."""
     watched = _copy(model)
     ports = {port.name for port in (*watched.graph.input, *watched.graph.output)}
     watched.graph.output.extend(value for value in model.graph.value_info if value.name in names)
     inner = [name for name in names if name not in ports]
     run = session(watched)
-    for picture in pictures:
-        inputs = initial_inputs(model, picture)
-        yield from ((name, inputs[name]) for name in names if name in inputs)
-        yield from zip(inner, run.run(inner, inputs), strict=True)
+    for clip in clips:
+        for inputs, values in walk(model, run, inner, clip):
+            yield from ((name, inputs[name]) for name in names if name in inputs)
+            yield from values.items()
 
 
 def _copy(message: onnx.ModelProto) -> onnx.ModelProto:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..engine.errors import UnrainError
 from .fidelity import RULE, Fidelity, compare
-from .onnx_run import session
+from .onnx_run import session, walk
 from .quantise import calibrate, convolutions, quantised
 
 if TYPE_CHECKING:
@@ -26,12 +26,16 @@ class Quantised(NamedTuple):
     graph: onnx.ModelProto
     int8: list[str]  # layers in INT8
     kept: dict[str, float]  # convolutions that stay in higher precision: the dB each of them alone in INT8 gives
-    fidelity: Fidelity  # of INT8 with everything else in fp32, on the calibration pictures
+    fidelity: Fidelity  # of INT8 with everything else in fp32, on what it was calibrated on
 
 
-def quantise(model: onnx.ModelProto, pictures: Sequence[np.ndarray], beyond: Collection[str] = ()) -> Quantised:
-    """The fp32 graph with as many convolutions in INT8 as the rule allows; nodes in `beyond` are left as they are."""
-    scales = calibrate(model, pictures)
+def quantise(model: onnx.ModelProto, clips: Sequence[np.ndarray], beyond: Collection[str] = ()) -> Quantised:
+    """The fp32 graph with as many convolutions in INT8 as the rule allows; nodes in `beyond` are left as they are.
+
+    clips   pictures, clips of one frame, or for a graph with a state clips [T,3,H,W]: the rule is then kept with the
+            state running, the INT8 graph's own
+    """
+    scales = calibrate(model, clips)
     layers = [
         layer
         for layer, nodes in convolutions(model).items()
@@ -40,7 +44,7 @@ def quantise(model: onnx.ModelProto, pictures: Sequence[np.ndarray], beyond: Col
     expected = _runner(model)
 
     def fidelity(some: Collection[str]) -> Fidelity:
-        return compare(_runner(quantised(model, scales, some)), expected, pictures, "int8")
+        return compare(_runner(quantised(model, scales, some)), expected, clips, "int8")
 
     kept = _fewest_kept(layers, fidelity)
     int8 = [layer for layer in layers if layer not in kept]
@@ -71,4 +75,4 @@ def _fewest_kept(layers: Sequence[str], fidelity: Callable[[Collection[str]], Fi
 
 def _runner(model: onnx.ModelProto) -> Callable[[np.ndarray], np.ndarray]:
     run = session(model)
-    return lambda picture: run.run(["derained"], {"image": picture})[0]
+    return lambda clip: np.concatenate([found["derained"] for _, found in walk(model, run, ["derained"], clip)])

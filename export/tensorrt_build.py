@@ -124,6 +124,8 @@ def _strongly_typed(library: ModuleType) -> int:
 
 def _set_profile(builder: Any, config: Any, graph: onnx.ModelProto, sizes: Profile) -> dict[str, list[list[int]]]:
     """Every input with open sizes gets its three shapes; batch is closed by then."""
+    from ..engine.runtime.graph import open_sides
+
     profile = builder.create_optimization_profile()
     shapes = {}
     for port in graph.graph.input:
@@ -131,8 +133,8 @@ def _set_profile(builder: Any, config: Any, graph: onnx.ModelProto, sizes: Profi
         if not any(dim.dim_param for dim in dims):
             continue
         triple = [
-            [{"height": height, "width": width}.get(dim.dim_param, dim.dim_value) for dim in dims]
-            for height, width in (sizes.smallest, sizes.best, sizes.largest)
+            [open_sides(*size).get(dim.dim_param, dim.dim_value) for dim in dims]
+            for size in (sizes.smallest, sizes.best, sizes.largest)
         ]
         profile.set_shape(port.name, *triple)
         shapes[port.name] = triple

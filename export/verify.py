@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..engine.errors import UnrainError
-from .fidelity import RULE, Fidelity, Run, as_frames, compare, reference
+from .fidelity import RULE, Fidelity, Run, as_frames, carried_reference, compare, reference
 from .files import read_onnx
 from .metadata import require_same_weights
 from .onnx_export import describe_onnx
 from .onnx_ranges import first_overflow
-from .onnx_run import session
+from .onnx_run import port_shape, session
+from .pictures import clips
 
 if TYPE_CHECKING:
     import onnx
@@ -59,30 +60,38 @@ def verify_onnx(
     require_same_weights(description, model, str(path))
     if description.get("precision") not in RULE:
         raise UnrainError(f"{path} says its precision is {description.get('precision')!r}, which no rule is known for")
-    expected = reference(model, description.get("stages"))
+    carries = bool(description.get("state"))
+    expected = (carried_reference if carries else reference)(model, description.get("stages"))
     takes_frames = graph.graph.input[0].name == "frame"
     size, batch = description.get("size"), description.get("batch") or 1
-    fitting = [fitted(picture, size) for picture in pictures]
+    fitting = [fitted(clip, size) for clip in (clips(pictures) if carries else pictures)]
     run = _onnx_run(graph, session(graph, threads), batch)
     precision = description["precision"]
     fidelity = compare(run, as_frames(expected) if takes_frames else expected, fitting, precision)
     if not description.get("fp32_islands"):
         return fidelity
     # A small part is enough here: a layer that overflows does so in most places of a picture.
-    part = fitting[0] if size else np.ascontiguousarray(fitting[0][:, :, :64, :64])
+    part = fitting[0][:1] if size else np.ascontiguousarray(fitting[0][:1, :, :64, :64])
     inputs = fresh_inputs(graph, np.repeat(part, batch, axis=0), state=0.0)
     return fidelity._replace(first_broken=first_overflow(graph, inputs))
 
 
 def _onnx_run(graph: onnx.ModelProto, run: Any, batch: int) -> Run:
-    """The file as a function of one picture, whatever its ports are; a state starts afresh for each."""
+    """The file as a function of a picture or a clip, whatever its ports are; a state starts afresh for each."""
     takes_frames = graph.graph.input[0].name == "frame"
+    after = [port.name for port in graph.graph.output[1:]]
 
-    def call(picture: np.ndarray) -> np.ndarray:
-        picture = np.repeat(picture, batch, axis=0)
-        inputs = fresh_inputs(graph, picture)
-        derained = run.run(["derained"], inputs)[0][:1]
-        return (derained.transpose(0, 3, 1, 2) / np.float32(255)) if takes_frames else derained
+    def call(clip: np.ndarray) -> np.ndarray:
+        found, carried = [], {}
+        for number in range(len(clip)):
+            inputs = {**fresh_inputs(graph, np.repeat(clip[number : number + 1], batch, axis=0)), **carried}
+            derained, *state = run.run(["derained", *after], inputs)
+            found.append(derained[:1])
+            if after:
+                carried = {name.removesuffix("_out") + "_in": value for name, value in zip(after, state, strict=True)}
+                carried["start"] = np.zeros((batch, 1), np.float32)
+        frames = np.concatenate(found)
+        return (frames.transpose(0, 3, 1, 2) / np.float32(255)) if takes_frames else frames
 
     return call
 
@@ -91,25 +100,22 @@ def fresh_inputs(graph: onnx.ModelProto, picture: np.ndarray, state: float = np.
     """The inputs of an exported file for the first picture of a sequence: any `state`, and "start" at 1."""
     from onnx import helper
 
-    batch, _, height, width = picture.shape
     inputs = {}
     for port in graph.graph.input:
-        kind = port.type.tensor_type
         if port.name == "frame":
             inputs["frame"] = np.rint(picture.transpose(0, 2, 3, 1) * 255).astype(np.uint8)
         elif port.name == "image":
             inputs["image"] = picture
         elif port.name == "start":
-            inputs["start"] = np.ones((batch, 1), np.float32)
+            inputs["start"] = np.ones((len(picture), 1), np.float32)
         else:
-            channels = kind.shape.dim[1].dim_value
-            dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
-            inputs[port.name] = np.full((batch, channels, height, width), state, dtype)
+            dtype = helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type)
+            inputs[port.name] = np.full(port_shape(port, picture.shape), state, dtype)
     return inputs
 
 
 def fitted(picture: np.ndarray, size: Sequence[int] | None) -> np.ndarray:
-    """The picture at the one size the file takes: cut, or mirrored where it is too small."""
+    """The picture, or clip, at the one size the file takes: cut, or mirrored where it is too small."""
     if size is None:
         return picture
     height, width = size

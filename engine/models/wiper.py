@@ -92,7 +92,7 @@ class Wiper(nn.Module):
     def initial_state(self, x: Tensor) -> WiperState:
         """Nothing seen yet: zeros for frames of the shape of `x`."""
         batch, _, height, width = x.shape
-        hidden = x.new_zeros(batch, self.config.hidden, _hidden_side(height), _hidden_side(width))
+        hidden = x.new_zeros(batch, self.config.hidden, hidden_side(height), hidden_side(width))
         return WiperState(torch.zeros_like(x), hidden)
 
     def step(self, x: Tensor, state: WiperState) -> tuple[Tensor, WiperState]:
@@ -118,14 +118,14 @@ class Wiper(nn.Module):
         return self.step(x, self.initial_state(x) if state is None else state)[0]
 
 
-def _hidden_side(side: int) -> int:
+def hidden_side(side: int) -> int:
     """A quarter of a side padded to a multiple of 8. No negative numbers: graph formats round their quotients up."""
     return (side + _MULTIPLE - 1) // _MULTIPLE * (_MULTIPLE // 4)
 
 
 def _check_state(state: WiperState, x: Tensor, hidden: int) -> None:
     batch, _, height, width = x.shape
-    sides = _hidden_side(height), _hidden_side(width)
+    sides = hidden_side(height), hidden_side(width)
     for given, wanted in ((state.picture, (batch, 3, height, width)), (state.hidden, (batch, hidden, *sides))):
         if tuple(given.shape) != wanted:
             raise UnrainError(

@@ -7,7 +7,8 @@ SRN and BRN repeat one stage with the same weights: it is translated once and th
 a T-th of the time and gives the same graph. `stage_graph` is that one stage, with its state as further inputs and
 outputs: field "h" of the state goes in as "h_in" and comes out as "h_out"; "image_out" is the stage's picture.
 
-`carried_graph` is several stages like that, for video.
+`carried_graph` is several stages like that, for video, or one frame of a network made for it; a map of its state that
+is smaller than the frame has open sides of its own, "hidden_height" and "hidden_width".
 
 A node is called "stage2/branch.f_res.0.conv1/Conv": stage, layer, operation. Its metadata say the same in parts
 ("layer", and "class", the Python class the operation is written in): precision is decided by them.
@@ -29,12 +30,14 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UnrainError
+from ..models import is_for_video
 
 if TYPE_CHECKING:
     import onnx
 
 OPSET = 20  # the newest that TensorRT 10.3 (JetPack 6) reads; later runtimes read it too
 OPEN = ("batch", "height", "width")
+HIDDEN = ("batch", "hidden_height", "hidden_width")  # of a state's map at a quarter of the picture
 EXAMPLE = (2, 3, 24, 40)
 
 
@@ -54,15 +57,19 @@ def stage_graph(model: nn.Module) -> onnx.ModelProto:
     if not repeats_one_stage(model):
         raise UnrainError(f"{_name(model)} does not repeat one stage, so it has no state to carry from stage to stage.")
     model = _prepared(model)
-    image = torch.rand(EXAMPLE)
-    state = model.initial_state(image)
-    inputs = {"image": image} | {f"{field}_in": value.clone() for field, value in state._asdict().items()}
-    return _translated(_Stage(model, type(state)), inputs, [f"{field}_out" for field in state._fields])
+    inputs, fields = _inputs_with_state(model)
+    return _translated(_Stage(model), inputs, [f"{field}_out" for field in fields])
 
 
 def carried_graph(model: nn.Module, stages: int | None = None) -> onnx.ModelProto:
-    """SRN or BRN with the state as further inputs and outputs, and the last stage's picture as "derained"."""
-    return _carried(stage_graph(model), stages or model.stages)
+    """SRN, BRN or a network made for video with the state as further inputs and outputs, its picture as "derained"."""
+    if not is_for_video(model):
+        return _carried(stage_graph(model), stages or model.stages)
+    if stages is not None:
+        raise UnrainError(f"{_name(model)} has no stages; leave their number out.")
+    model = _prepared(model)
+    inputs, fields = _inputs_with_state(model)
+    return _translated(_Frame(model), inputs, ["derained", *(f"{field}_out" for field in fields)])
 
 
 def repeats_one_stage(model: nn.Module) -> bool:
@@ -72,15 +79,22 @@ def repeats_one_stage(model: nn.Module) -> bool:
     return isinstance(model, Recurrent)
 
 
+def open_sides(height: int, width: int) -> dict[str, int]:
+    """What the open sides of a graph's ports are for frames of this size."""
+    from ..models.wiper import hidden_side
+
+    return dict(zip((*OPEN[1:], *HIDDEN[1:]), (height, width, *map(hidden_side, (height, width))), strict=True))
+
+
 def fixed(graph: onnx.ModelProto, batch: int | None = None, size: tuple[int, int] | None = None) -> onnx.ModelProto:
     """A copy of the graph for this batch and (height, width) alone; None leaves them open."""
     import onnx
 
-    values = dict(zip(OPEN, (batch, *(size or (None, None))), strict=True))
+    values = ({} if batch is None else {OPEN[0]: batch}) | ({} if size is None else open_sides(*size))
     graph = deepcopy(graph)
     for port in (*graph.graph.input, *graph.graph.output):
         for dim in port.type.tensor_type.shape.dim:
-            if values.get(dim.dim_param) is not None:
+            if dim.dim_param in values:
                 dim.dim_value = values[dim.dim_param]
     del graph.graph.value_info[:]
     return onnx.shape_inference.infer_shapes(graph, data_prop=True)
@@ -89,13 +103,21 @@ def fixed(graph: onnx.ModelProto, batch: int | None = None, size: tuple[int, int
 class _Stage(nn.Module):
     """One stage with the state as separate tensors."""
 
-    def __init__(self, model: nn.Module, state: type) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
-        self.state = state
+        self.model: Any = model
+        self.state: Any = type(self.model.initial_state(torch.rand(EXAMPLE)))
 
     def forward(self, image: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         return tuple(self.model.stage(image, self.state(*state))[1])
+
+
+class _Frame(_Stage):
+    """One frame of a network made for video: its picture, and the state after it as separate tensors."""
+
+    def forward(self, image: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        picture, after = self.model.step(image, self.state(*state))
+        return picture, *after
 
 
 class _Stages(nn.Module):
@@ -118,12 +140,21 @@ def _prepared(model: nn.Module) -> nn.Module:
     return deepcopy(model).to("cpu", torch.float32).eval().requires_grad_(False)
 
 
+def _inputs_with_state(model: Any) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """An example of every input, and the state's fields."""
+    image = torch.rand(EXAMPLE)
+    state = model.initial_state(image)
+    return {"image": image} | {f"{name}_in": value.clone() for name, value in state._asdict().items()}, state._fields
+
+
 def _translated(network: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) -> onnx.ModelProto:
     """PyTorch's translation to ONNX with open sizes, cleaned of everything that speaks of the machine it ran on."""
     from torch.export import Dim
 
     sizes = {0: Dim.DYNAMIC(min=1), 2: Dim.DYNAMIC(min=8), 3: Dim.DYNAMIC(min=8)}
-    shapes: Any = tuple(sizes for _ in inputs)
+    of_maps = {0: Dim.DYNAMIC(min=1), 2: Dim.DYNAMIC(), 3: Dim.DYNAMIC()}
+    smaller = {name for name, value in inputs.items() if value.shape[2:] != EXAMPLE[2:]}
+    shapes: Any = tuple(of_maps if name in smaller else sizes for name in inputs)
     if len(inputs) > 1:
         shapes = (sizes, shapes[1:])  # `forward(image, *state)`
     # Its progress and its remarks on what else could be installed are of no use to our callers.
@@ -148,17 +179,17 @@ def _translated(network: nn.Module, inputs: dict[str, Tensor], outputs: list[str
     finally:
         quiet.setLevel(level)
     graph = program.model_proto
-    _name_open_sizes(graph)
+    _name_open_sizes(graph, smaller | {f"{name.removesuffix('_in')}_out" for name in smaller})
     _name_nodes(graph)
     return _cleaned(graph)
 
 
-def _name_open_sizes(model: onnx.ModelProto) -> None:
+def _name_open_sizes(model: onnx.ModelProto, smaller: set[str]) -> None:
     first = model.graph.input[0].type.tensor_type.shape.dim
     names = {first[axis].dim_param: name for axis, name in zip((0, 2, 3), OPEN, strict=True)}
     for port in (*model.graph.input, *model.graph.output):
         dims = port.type.tensor_type.shape.dim
-        for axis, name in zip((0, 2, 3), OPEN, strict=True):
+        for axis, name in zip((0, 2, 3), HIDDEN if port.name in smaller else OPEN, strict=True):
             if dims[axis].dim_param in names or not dims[axis].HasField("dim_value"):
                 dims[axis].dim_param = name
 

@@ -209,9 +209,18 @@ class Worker:
             self.can_carry = True
         else:
             return
+        if self._carry == "own" and not _is_sound(step):
+            self.forget()
+            return
         with self._lock:
             if epoch == self._epoch:
                 self._has_carried, self._state = True, step.state
+
+
+def _is_sound(step: Step) -> bool:
+    """Whether the maps of a network's own state are numbers; its picture has been looked at."""
+    maps = (each for each in step.state if each.shape != step.image.shape)
+    return all(bool(torch.isfinite(each.sum(dtype=torch.float32))) for each in maps)
 
 
 def _seconds_to(deadline: float) -> float:

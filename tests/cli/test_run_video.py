@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from unrain import build
+from unrain.cli import run_video
 from unrain.cli.main import main
+from unrain.cli.pace import pace
 from unrain.cli.run_video import plan_videos
 from unrain.engine.errors import UnrainError
 from unrain.engine.images import write_image
@@ -90,6 +92,18 @@ def test_a_clip_and_its_comparison(make_clip, unrain_run, tmp_path):
     assert one["video"]["passed_through"] == {} and one["video"]["latency_ms"]["p99"] > 0
     assert count_frames(tmp_path / "out.mp4") == count_frames(tmp_path / "out-compare.mp4") == 8
     assert not list(tmp_path.glob("*.part*"))
+
+
+def test_a_clip_that_takes_longer_than_it_plays_says_so_on_the_same_line(make_clip, unrain_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("unrain.cli.pace.COSTS", {"wiper-s": 1e-6})
+    monkeypatch.setattr(
+        run_video, "pace", lambda engine, frames, seconds, rate: pace(engine, frames, 1e3 * seconds, rate)
+    )
+    code, out, err = unrain_run(make_clip(frames=3), "-o", tmp_path / "out.mp4")
+    assert (code, err, len(out.splitlines())) == (0, "", 1)
+    assert "3 frames  0.0 frames/s, " in out and out.endswith(
+        " times slower than the clip's 10; by its operations wiper-s would keep up\n"
+    )
 
 
 def test_a_folder_of_clips_and_pictures_goes_on_where_it_stopped(make_clip, unrain_run, tmp_path):

@@ -114,7 +114,6 @@ def test_the_state_is_carried_from_frame_to_frame(network, tmp_path, pictures, n
         ("srn", {"precision": "int4"}, "precision must be one of fp32, fp16, int8, got 'int4'"),
         ("srn", {"size": (4, 90)}, "size must be height and width of at least 8 each"),
         ("srn", {"batch": 0}, "batch must be at least 1"),
-        ("srn", {"precision": "int8", "state": True}, "calibration on sequences"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(network, tmp_path, name, options, message):

@@ -22,6 +22,7 @@ from unrain.engine.runtime.status import Outcome
 
 CPU = torch.device("cpu")
 SIZE = (24, 32)
+WITH_GRAPHS = [pytest.param(each, marks=pytest.mark.slow) for each in ("onnxruntime", "openvino", "compile")]
 PATIENT = 60_000.0  # a deadline that a loaded machine keeps
 
 
@@ -356,7 +357,7 @@ def test_a_network_without_memory_has_no_state_to_carry():
         assert [stream.process(frame(), timestamp=at)[1].outcome for at in (0.0, 0.1)] == [Outcome.OK] * 2
 
 
-@pytest.mark.parametrize("backend", ["eager", "fused"])
+@pytest.mark.parametrize("backend", ["eager", "fused", *WITH_GRAPHS])
 def test_a_network_made_for_video_carries_its_own_state_as_it_left_it(backend):
     torch.manual_seed(0)
     model = build("wiper-s").eval()

@@ -11,6 +11,7 @@ from ..engine.console import complain, print_json, progress_bar
 from ..engine.errors import UnrainError
 from ..engine.images import MAX_PIXELS, make_folder
 from ..opening import DEFAULT_MODEL, byte_count, frame_function, prepare_engine, tile_size
+from .pace import in_words
 from .plan import Job, holds_pictures, plan
 from .run_picture import Result, derain_picture
 from .run_video import VideoJob, VideoOptions, clips_in, is_video, plan_videos, run_video
@@ -247,7 +248,7 @@ def _summary(results: list[Result], counts: dict[str, int]) -> str:
     if len(results) == 1 and counts["done"]:
         one = results[0]
         if one.video:
-            rate = f"{1e3 / one.ms:.1f} frames/s" if one.ms else ""
+            rate = in_words(one.video) if one.ms else ""
             dropped = f", {one.video['dropped']} dropped" if one.video["dropped"] else ""
             counted = f"{one.video['frames']} frames{dropped}"
             return f"{one.input} -> {one.output}  {one.width} x {one.height}  {counted}  {rate}"

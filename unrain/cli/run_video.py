@@ -13,6 +13,7 @@ from ..engine.errors import UnrainError
 from ..engine.images import make_folder
 from ..engine.video.sources import CLIPS, PIPE, camera, check_scheme, is_clip, is_live, parse_rate, parse_size
 from .interrupts import interrupt
+from .pace import pace
 from .plan import not_inside, refuse_clashes, without_earlier_results
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ def run_video(job: VideoJob, engine: "Engine", options: VideoOptions) -> dict[st
             "dropped": report.dropped,
             "interrupted": report.interrupted,
             "latency_ms": stream.stats()["latency_ms"],
+            **(pace(engine, report.frames, seconds, float(source.video.rate)) if report.frames else {}),
         },
     }
 

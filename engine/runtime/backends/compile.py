@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...models import is_for_video
 from ...models.stagewise import Stagewise
 from . import Runner, Step
 
@@ -64,12 +65,14 @@ class Compiled(Runner):
         own: Any = deepcopy(model).to(device, self.dtype).eval().requires_grad_(False)
         self.model = own.to(memory_format=torch.channels_last)
         self.recurrent = getattr(model, "stages", None) is not None
+        self.for_video = is_for_video(model)
         # Each may be compiled again for a second size. PyTorch counts by the function, which all networks of a kind
         # share; beyond its limit it would run the rest uncompiled, with a warning.
         Compiled.programs += 2 * _programs(model)
         # Frozen weights are packed once, at compile time.
         options: dict[str, Any] = {"freezing": True} if device.type == "cpu" else {}
-        self._compiled = torch.compile(self.model.stage if self.recurrent else self.model, options=options)
+        part = self.model.stage if self.recurrent else self.model.step if self.for_video else self.model
+        self._compiled = torch.compile(part, options=options)
 
     def stage(self, *inputs: Any) -> Any:
         limit = Compiled.programs
@@ -81,6 +84,8 @@ class Compiled(Runner):
 
     @torch.no_grad()
     def run(self, x: Tensor) -> Tensor:
+        if self.for_video:
+            return self._frame(x, None).image
         if not self.recurrent:
             return self.stage(self._prepared(x)).float()
         x = self._prepared(x)
@@ -91,7 +96,7 @@ class Compiled(Runner):
 
     def steps(self, x: Tensor, state: Any = None, image: Tensor | None = None) -> Iterator[Step]:
         if not self.recurrent:
-            yield Step(self.run(x), None)
+            yield self._frame(x, state) if self.for_video else Step(self.run(x), None)
             return
         with torch.no_grad():
             x = self._prepared(x)
@@ -103,3 +108,11 @@ class Compiled(Runner):
                 picture, state = self.stage(x, state)
                 picture = picture.float()
             yield Step(picture, state)
+
+    @torch.no_grad()
+    def _frame(self, x: Tensor, state: Any) -> Step:
+        x = self._prepared(x)
+        state = self.model.initial_state(x) if state is None else state
+        # All in one layout, or the second frame would be compiled anew.
+        picture, state = self.stage(x, type(state)(*map(self._prepared, state)))
+        return Step(picture.float(), state)

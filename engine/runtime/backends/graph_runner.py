@@ -1,4 +1,4 @@
-"""What the backends that run an ONNX graph share: the whole network in one call, or stage by stage with its state."""
+"""What the backends that run an ONNX graph share: a network in one call, or with its state by stages or by frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..graph import network_graph, repeats_one_stage, stage_graph
+from ...models import is_for_video
+from ..graph import carried_graph, network_graph, repeats_one_stage, stage_graph
 from ..identity import model_hash
 from . import Runner, Step, eager
 
@@ -36,7 +37,7 @@ def translated(translate: Callable[[nn.Module], onnx.ModelProto], model: nn.Modu
 
 
 class GraphRunner(Runner):
-    """`open_session` turns a graph into something to call; the graph of one stage is only made when it is asked for.
+    """`open_session` turns a graph into something to call; the graph with the state is only made when it is asked for.
 
     A network whose stages differ from one another has no such graph: its steps run in plain PyTorch.
     """
@@ -55,14 +56,13 @@ class GraphRunner(Runner):
     def steps(self, x: Tensor, state: Any = None, image: Tensor | None = None) -> Iterator[Step]:
         stages = getattr(self.model, "stages", None)
         if stages is None:
-            yield Step(self.run(x), None)
+            yield self._frame(x, state) if is_for_video(self.model) else Step(self.run(x), None)
             return
         if not repeats_one_stage(self.model):
             self._plain = self._plain or eager.make(self.model, "fp32", x.device, None)
             yield from self._plain.steps(x, state, image)
             return
-        if self._stage is None:
-            self._stage = self.open_session(translated(stage_graph, self.model))
+        run_stage = self._with_state(stage_graph)
         with torch.inference_mode():
             x = x.contiguous()
             state = self.model.initial_state(x) if state is None else state
@@ -70,6 +70,20 @@ class GraphRunner(Runner):
                 state = state._replace(image=image)
         for _ in range(stages):
             with torch.inference_mode():
-                fields = {f"{name}_in": value.contiguous() for name, value in state._asdict().items()}
-                state = type(state)(*self._stage({"image": x, **fields}))
+                state = type(state)(*run_stage({"image": x, **_ports(state)}))
             yield Step(state.image, state)
+
+    @torch.inference_mode()
+    def _frame(self, x: Tensor, state: Any) -> Step:
+        state = self.model.initial_state(x) if state is None else state
+        picture, *after = self._with_state(carried_graph)({"image": x.contiguous(), **_ports(state)})
+        return Step(picture, type(state)(*after))
+
+    def _with_state(self, translate: Callable[[nn.Module], onnx.ModelProto]) -> Session:
+        if self._stage is None:
+            self._stage = self.open_session(translated(translate, self.model))
+        return self._stage
+
+
+def _ports(state: Any) -> dict[str, Tensor]:
+    return {f"{name}_in": value.contiguous() for name, value in state._asdict().items()}
