@@ -171,6 +171,9 @@ class Safety:
             node = self._root[node]
         return node
 
+    def is_changed(self, node: fx.Node) -> bool:
+        return self.root(node) in self._changed
+
     def check(self, nodes: Iterable[fx.Node], inputs: Iterable[fx.Node]) -> None:
         """Raises NoMatch unless these nodes may be computed together, from these inputs, where the last of them is."""
         inside = [node for node in nodes if node in self.place]

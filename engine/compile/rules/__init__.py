@@ -11,6 +11,7 @@ from torch import Tensor, fx
 
 from ..match import NoMatch, Safety
 from ..report import Entry, Report, place_of
+from .canonical import gates_after_cuts
 
 # Larger patterns before those that are a part of them.
 ORDER = ("lstm", "ssim", "charbonnier", "memory", "pyramid")
@@ -38,6 +39,8 @@ class Found:
 
 def apply(graph: fx.Graph, setup: Setup, report: Report) -> int:
     """Rewrites what the rules know; how many places that were."""
+    gates_after_cuts(graph)
+    setup.safety = Safety(graph)
     count = 0
     for name in ORDER:
         rule: Any = import_module(f".{name}", __name__)

@@ -1,0 +1,26 @@
+"""What is written in several ways, brought into one, so that a pattern needs to know one."""
+
+from __future__ import annotations
+
+from torch import fx
+
+from ..edit import Writer
+from ..match import Safety, op
+
+CUTS = ("chunk", "split", "split_with_sizes", "tensor_split")
+
+
+def gates_after_cuts(graph: fx.Graph) -> None:
+    """sigmoid(pre) cut into gates becomes pre cut into gates, and the sigmoid of each."""
+    safety = Safety(graph)
+    for node in list(graph.nodes):
+        if op(node) not in ("sigmoid", "tanh") or not node.users:
+            continue
+        (pre,) = node.all_input_nodes
+        if all(op(user) in CUTS for user in node.users) and not safety.is_changed(node) and not safety.is_changed(pre):
+            for cut in list(node.users):
+                parts = Writer(cut)(cut.target, pre, *cut.args[1:], **cut.kwargs)  # type: ignore[arg-type]
+                for part in list(cut.users):
+                    write = Writer(part)
+                    part.replace_all_uses_with(write(node.target, write.item(parts, part.args[1])))  # type: ignore[arg-type]
+    graph.eliminate_dead_code()
