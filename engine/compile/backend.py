@@ -33,10 +33,12 @@ def backend(
 ) -> Callable[..., Any]:
     """The backend as torch.compile calls it. `mode`, and what `options` say beside "rest", are Inductor's.
 
-    options["rest"]  what runs that no rule knows: "inductor", the default where there is a compiler for it, or "eager"
+    options["rest"]      what runs that no rule knows: "inductor", the default where its compiler is there, or "eager"
+    options["winograd"]  True lets 3x3 convolutions in inference have the error of Winograd's form
     """
     options = dict(options or {})
     rest = _rest(options.pop("rest", None), graph)
+    winograd = bool(options.pop("winograd", False))
     report = Report() if report is None else report
     report.graphs += 1
     if _transformed():  # of torch.func and forward mode: Dynamo's graph has them all
@@ -48,7 +50,7 @@ def backend(
         report.add(Entry("", "", "graph", "", str(why)))
         return rest(graph, inputs, mode, options)
     known = Known(traced, inputs)
-    setup = rules.Setup(Safety(traced.graph), wants_gradients(inputs), autocast(), known)
+    setup = rules.Setup(Safety(traced.graph), wants_gradients(inputs), autocast(), winograd, known)
     count = rules.apply(traced.graph, setup, report)
     if not count:
         return rest(graph, inputs, mode, options)

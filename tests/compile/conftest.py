@@ -63,7 +63,11 @@ def compared(quick):
     and one unit in the last place, as for every operation of ours. Returns the compiled model."""
 
     def check(model, inputs, training=True, compiled=None):
-        ours = compiled if compiled is not None else quick(copy.deepcopy(model) if isinstance(model, torch.nn.Module) else model)
+        ours = (
+            compiled
+            if compiled is not None
+            else quick(copy.deepcopy(model) if isinstance(model, torch.nn.Module) else model)
+        )
         exact = copy.deepcopy(model).double() if isinstance(model, torch.nn.Module) else model
         true = results(exact, at(inputs, torch.float64), training)
         usual = results(copy.deepcopy(model), inputs, training)

@@ -11,10 +11,10 @@ from torch import Tensor, fx
 
 from ..match import NoMatch, Safety
 from ..report import Entry, Report, place_of
-from .canonical import gates_after_cuts
+from .canonical import gates_after_cuts, without_changes_in_place
 
 # Larger patterns before those that are a part of them.
-ORDER = ("lstm", "ssim", "charbonnier", "memory", "pyramid")
+ORDER = ("lstm", "ssim", "charbonnier", "memory", "pyramid", "convolution")
 
 
 @dataclass
@@ -24,6 +24,7 @@ class Setup:
     safety: Safety
     gradients: bool  # whether anything will be differentiated
     autocast: bool
+    winograd: bool  # whether convolutions may have Winograd's error
     known: Callable[[Any], Tensor | None]  # the value of a node, where it is the same in every call
 
 
@@ -39,6 +40,7 @@ class Found:
 
 def apply(graph: fx.Graph, setup: Setup, report: Report) -> int:
     """Rewrites what the rules know; how many places that were."""
+    without_changes_in_place(graph)
     gates_after_cuts(graph)
     setup.safety = Safety(graph)
     count = 0

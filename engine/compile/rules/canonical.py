@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import fx
 
 from ..edit import Writer
-from ..match import Safety, op
+from ..match import Safety, dtype, only, op, same_shape
 
 CUTS = ("chunk", "split", "split_with_sizes", "tensor_split")
 
@@ -24,3 +25,23 @@ def gates_after_cuts(graph: fx.Graph) -> None:
                     write = Writer(part)
                     part.replace_all_uses_with(write(node.target, write.item(parts, part.args[1])))  # type: ignore[arg-type]
     graph.eliminate_dead_code()
+
+
+def without_changes_in_place(graph: fx.Graph) -> None:
+    """`relu_` of a result that nobody else holds is `relu`."""
+    safety = Safety(graph)
+    for node in list(graph.nodes):
+        name = op(node)
+        if not name.endswith("_") or name.endswith("__") or not node.args or not isinstance(node.args[0], fx.Node):
+            continue
+        given = node.args[0]
+        plain = getattr(torch.ops.aten, name[:-1], None)
+        overload = node.target._overloadname  # type: ignore[union-attr]
+        fresh = given.op == "call_function" and safety.root(given) is given and only(given, node)
+        if fresh and plain is not None and overload in plain.overloads() and same_shape(given, node):
+            new = Writer(node)(getattr(plain, overload), *node.args, **node.kwargs)
+            if dtype(new) == dtype(given):
+                node.replace_all_uses_with(new)
+                graph.erase_node(node)
+            else:
+                graph.erase_node(new)
