@@ -16,6 +16,7 @@ from ..errors import UnrainError
 from . import rules
 from .known import Known
 from .match import Safety
+from .program import as_program
 from .report import Entry, Report
 from .trace import LeftAsItWas, autocast, levelled, wants_gradients
 
@@ -43,6 +44,9 @@ def backend(
     report.graphs += 1
     if _transformed():  # of torch.func and forward mode: Dynamo's graph has them all
         return graph.forward
+    gradients = wants_gradients(inputs)
+    if winograd and not gradients and not autocast() and (program := as_program(graph, inputs, report)) is not None:
+        return program
     try:
         traced = levelled(graph, inputs)
     except LeftAsItWas as why:
@@ -50,7 +54,7 @@ def backend(
         report.add(Entry("", "", "graph", "", str(why)))
         return rest(graph, inputs, mode, options)
     known = Known(traced, inputs)
-    setup = rules.Setup(Safety(traced.graph), wants_gradients(inputs), autocast(), winograd, known)
+    setup = rules.Setup(Safety(traced.graph), gradients, autocast(), winograd, known)
     count = rules.apply(traced.graph, setup, report)
     if not count:
         return rest(graph, inputs, mode, options)
