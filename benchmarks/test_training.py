@@ -8,8 +8,8 @@ import torch
 from case import Case, race
 from rivals import compiled, plain_ssim, window
 
-from unrain import build
-from unrain.engine.nn import SSIMLoss, accelerate
+from unrain import accelerate, build
+from unrain.engine.nn import SSIMLoss
 
 BATCH, PATCH, STAGES = 4, 64, 3
 

@@ -9,7 +9,7 @@ _HOME = {
     "models": ".engine.models",
     "build": ".engine.models",
     "load": ".engine.models",
-    "accelerate": ".engine.nn",
+    "accelerate": ".engine.compile",
     "ConvLSTMCell": ".engine.nn",
     "ConvGRUCell": ".engine.nn",
     "MemoryBank": ".engine.nn",
@@ -31,6 +31,7 @@ __all__ = ["__version__", *_HOME, *_SUBPACKAGES]
 
 if TYPE_CHECKING:
     from . import engine, export, kernels
+    from .engine.compile import accelerate
     from .engine.info import info
     from .engine.models import build, load, models
     from .engine.nn import (
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
         GaussianPyramid,
         MemoryBank,
         SSIMLoss,
-        accelerate,
     )
     from .engine.program import Program, record
     from .engine.runtime import Engine, Status, Stream

@@ -1,6 +1,5 @@
 """Modules: cells, memory, pyramid and losses, each over one fused operation."""
 
-from .accelerate import Report, accelerate
 from .cells import ConvGRUCell, ConvGRUState, ConvLSTMCell, ConvLSTMState
 from .losses import CharbonnierLoss, EdgeLoss, MultiStageMSELoss, SSIMLoss
 from .memory import MemoryBank
@@ -25,8 +24,6 @@ __all__ = [
     "MultiStageMSELoss",
     "PerceptualLoss",
     "RefinementLoss",
-    "Report",
     "SSIMLoss",
     "VGG19Features",
-    "accelerate",
 ]

@@ -37,7 +37,7 @@ def lighter(thousands: float, times: float) -> str | None:
 
 def cost(model: Any) -> float:
     """Thousands of multiplications per pixel."""
-    from ..benchmark.limits import operations
+    from ..engine.benchmark.limits import operations
 
     side = 64  # any size that no network here pads
     return operations(model, side, side) / 2 / side**2 / 1e3

@@ -1,0 +1,111 @@
+"""`torch.compile(model, backend="unrain")`: patterns become this project's operations, the rest goes to Inductor."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import fx
+from torch.autograd import forward_ad
+
+from ..errors import UnrainError
+from . import rules
+from .known import Known
+from .match import Safety
+from .program import as_program
+from .report import Entry, Report
+from .trace import LeftAsItWas, autocast, levelled, wants_gradients
+
+log = logging.getLogger(__name__)
+RESTS = ("inductor", "eager")
+
+
+def backend(
+    graph: fx.GraphModule,
+    inputs: Sequence[Any],
+    *,
+    mode: str | None = None,
+    options: dict[str, Any] | None = None,
+    report: Report | None = None,
+) -> Callable[..., Any]:
+    """The backend as torch.compile calls it. `mode`, and what `options` say beside "rest", are Inductor's.
+
+    options["rest"]      what runs that no rule knows: "inductor", the default where its compiler is there, or "eager"
+    options["winograd"]  True lets 3x3 convolutions in inference have the error of Winograd's form
+    """
+    options = dict(options or {})
+    rest = _rest(options.pop("rest", None), graph)
+    winograd = bool(options.pop("winograd", False))
+    report = Report() if report is None else report
+    report.graphs += 1
+    if _transformed():  # of torch.func and forward mode: Dynamo's graph has them all
+        return graph.forward
+    gradients = wants_gradients(inputs)
+    if winograd and not gradients and not autocast() and (program := as_program(graph, inputs, report)) is not None:
+        return program
+    try:
+        traced = levelled(graph, inputs)
+    except LeftAsItWas as why:
+        log.info("a graph is left as it was: %s", why)
+        report.add(Entry("", "", "graph", "", str(why)))
+        return rest(graph, inputs, mode, options)
+    known = Known(traced, inputs)
+    setup = rules.Setup(Safety(traced.graph), gradients, autocast(), winograd, known)
+    count = rules.apply(traced.graph, setup, report)
+    if not count:
+        return rest(graph, inputs, mode, options)
+    traced.graph.lint()
+    traced.recompile()
+    return known.guarded(rest(traced, inputs, mode, options), graph.forward)
+
+
+def _transformed() -> bool:
+    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+
+
+def _rest(name: str | None, graph: fx.GraphModule) -> Callable[..., Any]:
+    if name not in (*RESTS, None):
+        raise UnrainError(f'options["rest"] must be one of {", ".join(RESTS)}; got {name!r}')
+    if name is None:
+        name = "inductor" if _can_compile(_devices(graph)) else "eager"
+    return {"inductor": _inductor, "eager": _eager}[name]
+
+
+def _devices(graph: fx.GraphModule) -> set[str]:
+    values = [node.meta.get("example_value") for node in graph.graph.nodes]
+    return {each.device.type for each in values if isinstance(each, torch.Tensor)}
+
+
+def _can_compile(devices: set[str]) -> bool:
+    return all(_has_triton() if device != "cpu" else _has_cpp() for device in devices or {"cpu"})
+
+
+@functools.cache
+def _has_cpp() -> bool:
+    from torch._inductor import config
+
+    compilers = config.cpp.cxx if isinstance(config.cpp.cxx, tuple | list) else [config.cpp.cxx]
+    return any(shutil.which(each) for each in compilers if each)
+
+
+@functools.cache
+def _has_triton() -> bool:
+    from torch.utils._triton import has_triton
+
+    return has_triton()
+
+
+def _eager(graph: fx.GraphModule, inputs: Sequence[Any], mode: str | None, options: dict[str, Any]) -> Any:
+    return graph.forward
+
+
+def _inductor(graph: fx.GraphModule, inputs: Sequence[Any], mode: str | None, options: dict[str, Any]) -> Any:
+    from torch._inductor import list_mode_options
+    from torch._inductor.compile_fx import compile_fx
+
+    patches = {**(list_mode_options(mode) if mode else {}), **options}
+    return compile_fx(graph, list(inputs), config_patches=patches or None)

@@ -1,0 +1,53 @@
+"""What no rule knows goes to Inductor; our operations run beside its code."""
+
+import pytest
+import torch
+from layouts import StackedCell
+from torch._inductor.utils import run_and_get_code
+
+from unrain.engine.compile import backend
+from unrain.engine.compile.backend import _has_cpp
+
+pytestmark = pytest.mark.skipif(not _has_cpp(), reason="no C++ compiler for Inductor")
+
+
+class Model(torch.nn.Module):
+    """A cell, and around it what a compiler fuses."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = StackedCell(3, 4)
+
+    def forward(self, x, h, c):
+        h, c = self.cell(x * 2 - 1, (h, c))
+        return (h + x.mean(1, keepdim=True)).sigmoid() * 3, c
+
+
+@pytest.fixture
+def given():
+    return torch.randn(1, 3, 6, 7), torch.randn(1, 4, 6, 7), torch.randn(1, 4, 6, 7)
+
+
+def test_inductor_takes_the_rest(given, ran):
+    model = Model()
+    compiled = torch.compile(model, backend="unrain", options={"rest": "inductor"})
+    with torch.no_grad():
+        found, code = run_and_get_code(compiled, *given)
+        assert len(code) == 1 and "unrain.conv_lstm" in code[0] and "cpp_fused" in code[0]
+        torch.testing.assert_close(found, model(*given))
+        assert ran(compiled, *given) == {"conv_lstm": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_training_with_inductor(given, compared, dynamic):
+    model = Model()
+    compiled = torch.compile(model, backend=backend, dynamic=dynamic)
+    compared(model, given, compiled=compiled)
+
+
+@pytest.mark.slow
+def test_modes_are_inductors(given):
+    model = Model()
+    compiled = torch.compile(model, backend="unrain", mode="reduce-overhead")
+    torch.testing.assert_close(compiled(*given), model(*given))

@@ -1,0 +1,44 @@
+"""The layouts of public projects, compiled: the fused operation runs; results and gradients are within its rule."""
+
+import pytest
+import torch
+from layouts import (
+    OptionalStateCell,
+    PeepholeCell,
+    RecurrentDerain,
+    SpatioTemporalCell,
+    StackedCell,
+    TwoSumsCell,
+)
+
+
+def maps(channels, batch=2):
+    return torch.randn(batch, channels, 12, 13)
+
+
+CELLS = {
+    "ndrplz": (StackedCell, lambda: (maps(3), (maps(8), maps(8)))),
+    "automan000": (PeepholeCell, lambda: (maps(3), maps(8), maps(8))),
+    "rpg_e2vid": (OptionalStateCell, lambda: (maps(3), (maps(8), maps(8)))),
+    "rpg_e2vid, no state": (OptionalStateCell, lambda: (maps(3),)),
+    "OpenSTL": (TwoSumsCell, lambda: (maps(3), maps(8), maps(8))),
+    "OpenSTL, 3x3": (lambda: TwoSumsCell(kernel=3), lambda: (maps(3), maps(8), maps(8))),
+    "OpenSTL, normed": (lambda: TwoSumsCell(norm=True), lambda: (maps(3), maps(8), maps(8))),
+    "PredRNN": (SpatioTemporalCell, lambda: (maps(3), maps(8), maps(8), maps(8))),
+    "PReNet": (RecurrentDerain, lambda: (maps(3),)),
+}
+STAGES = {"PReNet": 3}
+IN_ONE = {"ndrplz", "rpg_e2vid", "rpg_e2vid, no state", "OpenSTL, 3x3", "PReNet"}  # 3x3, no peepholes, h at hand
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+@pytest.mark.parametrize("name", CELLS)
+def test_cells(name, training, compared, ran):
+    make, inputs = CELLS[name]
+    given = inputs()
+    model = make()
+    ours = compared(model, given, training)
+    with torch.set_grad_enabled(training):
+        counts = ran(ours, *given)
+    op = "conv_lstm" if name in IN_ONE and not training else "lstm_gates"
+    assert counts == {op: STAGES.get(name, 1)}, ours.report
