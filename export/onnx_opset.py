@@ -1,7 +1,7 @@
 """An ONNX graph for tools that read no newer opset than this one.
 
-The networks are translated at one opset (engine/runtime/graph.py). What changed between 17 and that one in the operations that
-they are made of is, but for the reductions, the number types alone, which are no matter here. An operation whose change is not
+The networks are translated at one opset (engine/runtime/graph.py). What changed since 17 in the operations that they are
+made of is, but for the reductions, the number types alone, which are no matter here. An operation whose change is not
 known is refused.
 """
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 OLDEST = 17
 # Newer versions of these take more number types, or options that are not used unless they are written.
 TYPES_ALONE = frozenset(
-    """AveragePool Cast CastLike Constant ConstantOfShape DequantizeLinear Equal Identity IsInf IsNaN Pad QuantizeLinear
-    Reshape Resize Shape Size""".split()
+    {"AveragePool", "Cast", "CastLike", "Constant", "ConstantOfShape", "DequantizeLinear", "Equal", "Identity", "IsInf"}
+    | {"IsNaN", "Pad", "QuantizeLinear", "Reshape", "Resize", "Shape", "Size"}
 )
 # From 18 on these take their axes as an input.
 REDUCTIONS = frozenset({"ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2"})
