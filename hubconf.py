@@ -1,7 +1,7 @@
-"""torch.hub: `torch.hub.load(REPOSITORY, "srn")`, with `source="local"` for a clone. Every name of `unrain models` is an entry.
+"""torch.hub: `torch.hub.load(REPOSITORY, "srn")`, with `source="local"` for a clone; an entry for every network.
 
-It gives what `unrain.load` gives: the network as plain PyTorch with its shipped weights, [B, 3, H, W] in [0, 1] to the same.
-Where the package is not installed, the clone itself serves.
+It gives what `unrain.load` gives: the network as plain PyTorch with its shipped weights, [B, 3, H, W] in [0, 1] to the
+same. Where the package is not installed, the clone itself serves.
 """
 
 # Modules alone, and private names: every function that can be seen here is an entry.
@@ -51,9 +51,8 @@ def _entry(name):
         return _models.build(name, **overrides).eval()
 
     make.__name__ = name.replace("-", "_")
-    make.__doc__ = (
-        f"{_models.CATALOG[name].summary}. pretrained=False: random weights; fields of its configuration by name."
-    )
+    about = _models.CATALOG[name].summary
+    make.__doc__ = f"{about}. pretrained=False: random weights, and fields of its configuration by name."
     return make
 
 

@@ -1,7 +1,7 @@
 """An ONNX graph for tools that read no newer opset than this one.
 
-The networks are translated at one opset (engine/runtime/graph.py). What changed since 17 in the operations that they are
-made of is, but for the reductions, the number types alone, which are no matter here. An operation whose change is not
+The networks are translated at one opset (engine/runtime/graph.py). What changed since 17 in the operations they
+are made of is, but for reductions, their number types alone, which are no matter here. An operation whose change is not
 known is refused.
 """
 
