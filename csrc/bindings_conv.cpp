@@ -1,141 +1,112 @@
-// A layer (csrc/conv.h) is given by the fields of its struct, a source by three lists of the same length; memory as
-// addresses.
-#include "bindings_conv.h"
-
-#include <pybind11/stl.h>
-
-#include <stdexcept>
-
-#include "bindings_fields.h"
+// A layer (csrc/conv.h) with its weights and its call in one struct, a source by three lists of the same length; memory
+// as addresses.
+#include "bindings.h"
 #include "conv.h"
 
-namespace py = pybind11;
 using namespace unrain;
 
 namespace {
 
-#define UNRAIN_FIELD(x) read(#x, a.x)
-
-void fill(Fields& read, ConvLayer& a) {
-    std::ptrdiff_t channels[kMostSources] = {};
-    bool thin[kMostSources] = {};
-    DType dtype[kMostSources] = {};
-    read("source_channels", channels);
-    read("source_thin", thin);
-    read("source_dtype", dtype);
-    for (int k = 0; k < kMostSources; ++k) a.source[k] = {channels[k], thin[k], dtype[k]};
-    while (a.sources < kMostSources && channels[a.sources] != 0) ++a.sources;
-    a.stride = a.dilation = a.groups = a.shuffle = 1;
-    UNRAIN_FIELD(outputs);
-    UNRAIN_FIELD(kernel);
-    UNRAIN_FIELD(stride);
-    UNRAIN_FIELD(dilation);
-    UNRAIN_FIELD(groups);
-    UNRAIN_FIELD(form);
-    UNRAIN_FIELD(shuffle);
-    UNRAIN_FIELD(gates);
-    UNRAIN_FIELD(act1);
-    UNRAIN_FIELD(act2);
-    UNRAIN_FIELD(adds);
-    UNRAIN_FIELD(maps);
-    UNRAIN_FIELD(products);
-    UNRAIN_FIELD(y_dtype);
-    UNRAIN_FIELD(y_thin);
-    UNRAIN_FIELD(add_dtype);
-}
-
-void fill(Fields& read, ConvCall& a) {
-    UNRAIN_FIELD(x);
-    UNRAIN_FIELD(packed);
-    UNRAIN_FIELD(add);
-    UNRAIN_FIELD(y);
-    UNRAIN_FIELD(c);
-    UNRAIN_FIELD(c_next);
-    UNRAIN_FIELD(batch);
-    UNRAIN_FIELD(height);
-    UNRAIN_FIELD(width);
-    UNRAIN_FIELD(workspace);
-    UNRAIN_FIELD(threads);
-}
-
-struct Weights {
+struct Convolution {
+    std::ptrdiff_t source_channels[kMostSources];
+    bool source_thin[kMostSources];
+    DType source_dtype[kMostSources];
+    ConvLayer layer;
+    ConvCall call;
     const float *weight, *bias, *slope1, *slope2;
     void* packed;
 };
 
-void fill(Fields& read, Weights& a) {
-    UNRAIN_FIELD(weight);
-    UNRAIN_FIELD(bias);
-    UNRAIN_FIELD(slope1);
-    UNRAIN_FIELD(slope2);
-    UNRAIN_FIELD(packed);
+#define UNRAIN_FIELD(x) field_of<decltype(Convolution::x)>(#x, offsetof(Convolution, x))
+#define UNRAIN_LAYER(x, otherwise) \
+    field_of<decltype(ConvLayer::x)>(#x, offsetof(Convolution, layer) + offsetof(ConvLayer, x), otherwise)
+#define UNRAIN_CALL(x) field_of<decltype(ConvCall::x)>(#x, offsetof(Convolution, call) + offsetof(ConvCall, x))
+
+constexpr Field kFields[] = {
+    UNRAIN_FIELD(source_channels),
+    UNRAIN_FIELD(source_thin),
+    UNRAIN_FIELD(source_dtype),
+    UNRAIN_LAYER(outputs, 0),
+    UNRAIN_LAYER(kernel, 0),
+    UNRAIN_LAYER(stride, 1),
+    UNRAIN_LAYER(dilation, 1),
+    UNRAIN_LAYER(groups, 1),
+    UNRAIN_LAYER(form, 0),
+    UNRAIN_LAYER(shuffle, 1),
+    UNRAIN_LAYER(gates, 0),
+    UNRAIN_LAYER(act1, 0),
+    UNRAIN_LAYER(act2, 0),
+    UNRAIN_LAYER(adds, 0),
+    UNRAIN_LAYER(maps, 0),
+    UNRAIN_LAYER(products, 0),
+    UNRAIN_LAYER(y_dtype, 0),
+    UNRAIN_LAYER(y_thin, 0),
+    UNRAIN_LAYER(add_dtype, 0),
+    UNRAIN_CALL(x),
+    UNRAIN_CALL(add),
+    UNRAIN_CALL(y),
+    UNRAIN_CALL(c),
+    UNRAIN_CALL(c_next),
+    UNRAIN_CALL(batch),
+    UNRAIN_CALL(height),
+    UNRAIN_CALL(width),
+    UNRAIN_CALL(workspace),
+    UNRAIN_CALL(threads),
+    UNRAIN_FIELD(weight),
+    UNRAIN_FIELD(bias),
+    UNRAIN_FIELD(slope1),
+    UNRAIN_FIELD(slope2),
+    UNRAIN_FIELD(packed),
+    {},
+};
+
+Convolution read(const void* arguments) {
+    Convolution a = *static_cast<const Convolution*>(arguments);
+    for (int k = 0; k < kMostSources; ++k)
+        a.layer.source[k] = {a.source_channels[k], a.source_thin[k], a.source_dtype[k]};
+    while (a.layer.sources < kMostSources && a.source_channels[a.layer.sources] != 0) ++a.layer.sources;
+    a.call.packed = a.packed;
+    return a;
 }
 
-void refuse(const char* wrong) {
-    if (wrong != nullptr) throw py::value_error(std::string("conv: ") + wrong);
+const char* packed_size(const void* arguments, int, const char*, std::ptrdiff_t* size) {
+    const Convolution a = read(arguments);
+    const char* wrong = check(a.layer);
+    if (wrong == nullptr) *size = packed_bytes(a.layer);
+    return wrong;
 }
 
-ConvLayer layer_of(Fields& fields) {
-    ConvLayer layer{};
-    fill(fields, layer);
-    return layer;
+const char* pack_weights(const void* arguments, int, const char*, std::ptrdiff_t*) {
+    const Convolution a = read(arguments);
+    if (const char* wrong = check(a.layer)) return wrong;
+    if (a.weight == nullptr || a.packed == nullptr) return "weight or packed is missing";
+    pack(a.layer, a.weight, a.bias, a.slope1, a.slope2, a.packed);
+    return nullptr;
 }
 
-void complete(const Fields& fields) {
-    if (!fields.all_taken()) throw py::type_error("conv: a keyword that is no field of its arguments");
+const char* workspace_size(const void* arguments, int, const char*, std::ptrdiff_t* size) {
+    const Convolution a = read(arguments);
+    const char* wrong = check(a.layer);
+    if (wrong == nullptr) *size = workspace_bytes(a.layer, a.call.batch, a.call.height, a.call.width, a.call.threads);
+    return wrong;
 }
 
-std::ptrdiff_t packed_size(const py::kwargs& given) {
-    Fields fields(given);
-    const ConvLayer layer = layer_of(fields);
-    complete(fields);
-    refuse(check(layer));
-    return packed_bytes(layer);
-}
-
-void pack_weights(const py::kwargs& given) {
-    Fields fields(given);
-    const ConvLayer layer = layer_of(fields);
-    Weights w{};
-    fill(fields, w);
-    complete(fields);
-    refuse(check(layer));
-    if (w.weight == nullptr || w.packed == nullptr) refuse("weight or packed is missing");
-    const py::gil_scoped_release release;
-    pack(layer, w.weight, w.bias, w.slope1, w.slope2, w.packed);
-}
-
-std::ptrdiff_t workspace_size(const py::kwargs& given) {
-    Fields fields(given);
-    const ConvLayer layer = layer_of(fields);
-    ConvCall call{};
-    fill(fields, call);
-    complete(fields);
-    refuse(check(layer));
-    return workspace_bytes(layer, call.batch, call.height, call.width, call.threads);
-}
-
-void convolve(const py::kwargs& given) {
-    Fields fields(given);
-    const ConvLayer layer = layer_of(fields);
-    ConvCall call{};
-    fill(fields, call);
-    std::string tier;
-    fields("tier", tier);
-    complete(fields);
-    const char* wrong = nullptr;
-    {
-        const py::gil_scoped_release release;
-        wrong = run(layer, call, tier.empty() ? nullptr : tier.c_str());
-    }
-    refuse(wrong);
+const char* convolve(const void* arguments, int, const char* tier, std::ptrdiff_t*) {
+    const Convolution a = read(arguments);
+    return run(a.layer, a.call, tier);
 }
 
 }  // namespace
 
-void bind_conv(py::module_& m) {
-    m.def("conv_packed_bytes", &packed_size, "Bytes of a layer's packed weights, which start at a multiple of 64.");
-    m.def("conv_pack", &pack_weights, "Writes the packed weights of a layer.");
-    m.def("conv_workspace_bytes", &workspace_size, "Bytes that a call works in, from a multiple of 64 on.");
-    m.def("conv", &convolve, "Runs a layer.");
+// The bytes of a layer's packed weights, which start at a multiple of 64; the packing; the bytes that a call works in,
+// from a multiple of 64 on; the call.
+UNRAIN_SHOWN const Function* unrain_native_convolution() {
+    static const Function functions[] = {
+        {"conv_packed_bytes", kFields, sizeof(Convolution), &packed_size},
+        {"conv_pack", kFields, sizeof(Convolution), &pack_weights},
+        {"conv_workspace_bytes", kFields, sizeof(Convolution), &workspace_size},
+        {"conv", kFields, sizeof(Convolution), &convolve},
+        {},
+    };
+    return functions;
 }

@@ -1,17 +1,17 @@
-#include "bindings_program.h"
-
-#include <pybind11/stl.h>
-
+// Programs for Python: a file that was found to be right, its weights packed for a precision, a context for each call in
+// flight. Each is made by one function and ended by another. It is used only while those that it was made of are there,
+// which Python sees to; ended it may be in any order. What is wrong goes into `message`, and nothing is made then.
+#include <cstdint>
+#include <cstdio>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <new>
-#include <string>
-#include <vector>
 
+#include "bindings.h"
 #include "ops.h"
 #include "program/context.h"
 
-namespace py = pybind11;
 using namespace unrain;
 using program::Message;
 
@@ -20,183 +20,209 @@ namespace {
 struct Free {
     void operator()(void* block) const { ::operator delete(block, std::align_val_t{64}); }
 };
-using Block = std::shared_ptr<void>;  // 64 bytes aligned
+using Block = std::unique_ptr<void, Free>;
 
-Block block_of(std::size_t bytes) {
+Block block_of(std::size_t bytes, Message& message) {
     void* block = ::operator new(bytes > 0 ? bytes : 1, std::align_val_t{64}, std::nothrow);
-    if (block == nullptr) throw py::value_error("not enough memory: " + std::to_string(bytes) + " bytes");
-    return Block(block, Free());
+    if (block == nullptr) message.say("not enough memory: %zu bytes", bytes);
+    return Block(block);
 }
 
-void check(bool right, const Message& message) {
-    if (!right) throw py::value_error(message.text);
-}
-
-DType dtype_of(const std::string& name) {
-    if (name == "float32") return DType::f32;
-    if (name == "bfloat16") return DType::bf16;
-    throw py::value_error("maps and products must be float32 or bfloat16");
-}
-
-struct ProgramBytes {
+struct File {
     Block bytes;
-    std::size_t size;
     program::Program program;
 
-    explicit ProgramBytes(const py::bytes& file) : size(py::len(file)) {
-        bytes = block_of(size);
-        std::memcpy(bytes.get(), static_cast<std::string_view>(file).data(), size);
-        Message message;
-        bool right = false;
-        {
-            const py::gil_scoped_release release;
-            right = program::read(bytes.get(), size, program, message);
-        }
-        check(right, message);
+    bool read(const void* data, std::size_t size, Message& message) {
+        bytes = block_of(size, message);
+        if (bytes == nullptr) return false;
+        std::memcpy(bytes.get(), data, size);
+        return program::read(bytes.get(), size, program, message);
     }
 };
 
-struct PreparedBlock {
-    std::shared_ptr<ProgramBytes> file;
-    std::string tier;
-    const Tier* chosen;
+struct Packed {
+    const Tier* tier = nullptr;
+    bool by_name = false;  // else the best that each part of a call finds
     program::Prepared prepared;
     Block memory;
 
-    PreparedBlock(std::shared_ptr<ProgramBytes> of, const std::string& maps, const std::string& products,
-                  const std::string& tier_name)
-        : file(std::move(of)), tier(tier_name), chosen(pick_tier(tier.empty() ? nullptr : tier.c_str())) {
-        if (chosen == nullptr) throw py::value_error(kNoTier);
-        Message message;
-        check(prepared.plan(file->program, {dtype_of(maps), dtype_of(products)}, message), message);
-        memory = block_of(prepared.bytes());
-        bool right = false;
-        {
-            const py::gil_scoped_release release;
-            right = prepared.pack(memory.get(), message);
-        }
-        check(right, message);
+    bool prepare(const File& file, const char* name, DType maps, DType products, Message& message) {
+        by_name = name != nullptr;
+        tier = pick_tier(name);
+        if (tier == nullptr) return message.say("%s", kNoTier);
+        if (!prepared.plan(file.program, {maps, products}, message)) return false;
+        memory = block_of(prepared.bytes(), message);
+        return memory != nullptr && prepared.pack(memory.get(), message);
     }
-    const char* name_of_tier() const { return tier.empty() ? nullptr : tier.c_str(); }
+    const char* name_of_tier() const { return by_name ? tier->name : nullptr; }
 };
 
-struct ContextBlock {
-    std::shared_ptr<PreparedBlock> prepared;
+struct Call {
     program::Plan plan;
-    Block memory;
-    std::size_t capacity;
     std::unique_ptr<program::Context> context;
-
-    // In the memory of a context that is no longer used, where that is large enough.
-    ContextBlock(std::shared_ptr<PreparedBlock> of, program::Size size, int threads, const ContextBlock* former)
-        : prepared(std::move(of)) {
-        Message message;
-        check(program::make_plan(prepared->prepared, size, threads, plan, message), message);
-        const bool fits = former != nullptr && former->capacity >= plan.bytes();
-        memory = fits ? former->memory : block_of(plan.bytes());
-        capacity = fits ? former->capacity : plan.bytes();
-        context =
-            std::make_unique<program::Context>(plan, memory.get(), prepared->chosen->program, prepared->name_of_tier());
-    }
-
-    void start(std::uint32_t run, std::uintptr_t pictures) {
-        Message message;
-        bool right = false;
-        {
-            const py::gil_scoped_release release;
-            right = context->start(run, reinterpret_cast<const float*>(pictures), message);
-        }
-        check(right, message);
-    }
-
-    void advance(std::uint32_t mark, std::uintptr_t pictures) {
-        Message message;
-        bool right = false;
-        {
-            const py::gil_scoped_release release;
-            right = context->advance(mark, reinterpret_cast<float*>(pictures), message);
-        }
-        check(right, message);
-    }
-
-    py::dict described(const program::Place& place) const {
-        const auto* base = static_cast<const char*>(memory.get());
-        py::dict place_of;
-        place_of["offset"] = static_cast<const char*>(place.data) - base;
-        place_of["channels"] = place.channels;
-        place_of["stored"] = place.stored;
-        place_of["height"] = place.height;
-        place_of["width"] = place.width;
-        place_of["dtype"] = place.dtype == DType::f32 ? "float32" : "bfloat16";
-        return place_of;
-    }
-
-    void check_port(std::uint32_t run, std::uint32_t mark, std::uint32_t number) const {
-        const program::Header& header = *plan.program().header;
-        const bool there = run < header.runs && mark <= plan.program().runs[run].marks &&
-                           number < plan.program().runs[run].ports && (mark > 0 || run > 0);
-        if (!there) throw py::value_error("this program has no such port");
-    }
-
-    py::dict port(std::uint32_t number) const {
-        check_port(1, 0, number);
-        return described(context->port(1, number));
-    }
-
-    py::dict state(std::uint32_t run, std::uint32_t mark, std::uint32_t number) const {
-        check_port(run, mark, number);
-        if (mark < 1) throw py::value_error("marks count from 1");
-        return described(context->state(run, mark, number));
-    }
+    const char* memory = nullptr;
 };
+
+// No exception leaves the library: `body` says what is wrong, or throws it.
+template <class Body>
+bool guarded(char* text, std::size_t size, const Body& body) {
+    Message message;
+    bool right = false;
+    try {
+        right = body(message);
+    } catch (const std::exception& error) {
+        message.say("%s", error.what());
+    }
+    if (!right) std::snprintf(text, size, "%s", message.text);
+    return right;
+}
+
+template <class T>
+T& of(void* handle) {
+    return *static_cast<T*>(handle);
+}
+
+template <class T, class Body>
+void* made(char* text, std::size_t size, const Body& body) {
+    std::unique_ptr<T> object;
+    const auto make = [&](Message& message) {
+        object = std::make_unique<T>();
+        return body(*object, message);
+    };
+    return guarded(text, size, make) ? object.release() : nullptr;
+}
 
 }  // namespace
 
-void bind_program(py::module_& m) {
-    py::class_<ProgramBytes, std::shared_ptr<ProgramBytes>>(m, "Program", "A program file that was found to be right.")
-        .def(py::init<const py::bytes&>())
-        .def_property_readonly(
-            "card", [](const ProgramBytes& p) { return py::bytes(p.program.card, p.program.header->card_bytes); })
-        .def_property_readonly("multiple", [](const ProgramBytes& p) { return p.program.header->multiple; })
-        .def_property_readonly("in_channels", [](const ProgramBytes& p) { return p.program.header->in_channels; })
-        .def_property_readonly("out_channels", [](const ProgramBytes& p) { return p.program.header->out_channels; })
-        .def_property_readonly("instructions", [](const ProgramBytes& p) { return p.program.header->instructions; })
-        .def_property_readonly("ports", [](const ProgramBytes& p) { return p.program.runs[0].ports; })
-        .def_property_readonly("marks", [](const ProgramBytes& p) {
-            std::vector<std::uint32_t> marks;
-            for (std::uint32_t k = 0; k < p.program.header->runs; ++k) marks.push_back(p.program.runs[k].marks);
-            return marks;
-        });
-    py::class_<PreparedBlock, std::shared_ptr<PreparedBlock>>(m, "Prepared", "Its weights, packed for a precision.")
-        .def(py::init<std::shared_ptr<ProgramBytes>, const std::string&, const std::string&, const std::string&>(),
-             py::arg("program"), py::arg("maps") = "float32", py::arg("products") = "float32", py::arg("tier") = "")
-        .def_property_readonly("bytes", [](const PreparedBlock& p) { return p.prepared.bytes(); })
-        .def(
-            "context_bytes",
-            [](const PreparedBlock& p, std::ptrdiff_t batch, std::ptrdiff_t height, std::ptrdiff_t width, int threads) {
-                Message message;
-                program::Plan plan;
-                check(program::make_plan(p.prepared, {batch, height, width}, threads, plan, message), message);
-                return plan.bytes();
-            },
-            "What a context for pictures of this size takes.");
-    py::class_<ContextBlock, std::shared_ptr<ContextBlock>>(m, "Context", py::buffer_protocol(),
-                                                            "One call in flight; its memory as a buffer of bytes.")
-        .def(py::init([](std::shared_ptr<PreparedBlock> prepared, std::ptrdiff_t batch, std::ptrdiff_t height,
-                         std::ptrdiff_t width, int threads, const ContextBlock* former) {
-                 return std::make_shared<ContextBlock>(std::move(prepared), program::Size{batch, height, width},
-                                                       threads, former);
-             }),
-             py::arg("prepared"), py::arg("batch"), py::arg("height"), py::arg("width"), py::arg("threads"),
-             py::arg("former") = py::none())
-        .def_buffer([](ContextBlock& c) {
-            return py::buffer_info(static_cast<std::uint8_t*>(c.memory.get()),
-                                   static_cast<py::ssize_t>(c.plan.bytes()));
-        })
-        .def_property_readonly("bytes", [](const ContextBlock& c) { return c.plan.bytes(); })
-        .def_property_readonly("capacity", [](const ContextBlock& c) { return c.capacity; })
-        .def("start", &ContextBlock::start, py::arg("run"), py::arg("x"))
-        .def("advance", &ContextBlock::advance, py::arg("mark"), py::arg("y"))
-        .def("port", &ContextBlock::port, py::arg("number"))
-        .def("state", &ContextBlock::state, py::arg("run"), py::arg("mark"), py::arg("number"));
+extern "C" {
+
+struct unrain_native_facts {
+    std::int64_t multiple, in_channels, out_channels, instructions, ports, runs, card_bytes;
+    const char* card;
+};
+
+struct unrain_native_place {
+    std::int64_t offset, channels, stored, height, width, bfloat16;
+};
+}
+
+namespace {
+
+void write(const Call& call, const program::Place& from, unrain_native_place& to) {
+    to = {static_cast<const char*>(from.data) - call.memory,
+          from.channels,
+          from.stored,
+          from.height,
+          from.width,
+          from.dtype == DType::bf16};
+}
+
+// Ports of what comes in (mark 0) are those of run 1 alone.
+bool has_port(const Call& call, std::uint32_t run, std::uint32_t mark, std::uint32_t number, Message& message) {
+    const program::Program& program = call.plan.program();
+    const bool there = run < program.header->runs && mark <= program.runs[run].marks &&
+                       number < program.runs[run].ports && (mark > 0 || run > 0);
+    return there || message.say("this program has no such port");
+}
+
+}  // namespace
+
+UNRAIN_SHOWN void* unrain_native_program(const void* bytes, std::size_t size, char* message, std::size_t room) {
+    return made<File>(message, room, [&](File& file, Message& wrong) { return file.read(bytes, size, wrong); });
+}
+
+UNRAIN_SHOWN void unrain_native_program_end(void* program) { delete &of<File>(program); }
+
+UNRAIN_SHOWN unrain_native_facts unrain_native_program_facts(void* program) {
+    const program::Program& p = of<File>(program).program;
+    const program::Header& h = *p.header;
+    return {h.multiple,
+            h.in_channels,
+            h.out_channels,
+            h.instructions,
+            p.runs[0].ports,
+            h.runs,
+            static_cast<std::int64_t>(h.card_bytes),
+            p.card};
+}
+
+UNRAIN_SHOWN std::int64_t unrain_native_program_marks(void* program, std::uint32_t run) {
+    return of<File>(program).program.runs[run].marks;
+}
+
+UNRAIN_SHOWN void* unrain_native_prepared(void* program, int maps, int products, const char* tier, char* message,
+                                          std::size_t room) {
+    return made<Packed>(message, room, [&](Packed& packed, Message& wrong) {
+        return packed.prepare(of<File>(program), tier, static_cast<DType>(maps), static_cast<DType>(products), wrong);
+    });
+}
+
+UNRAIN_SHOWN void unrain_native_prepared_end(void* prepared) { delete &of<Packed>(prepared); }
+
+UNRAIN_SHOWN std::size_t unrain_native_prepared_bytes(void* prepared) { return of<Packed>(prepared).prepared.bytes(); }
+
+// What a context for pictures of this size works in; 0 where it is refused.
+UNRAIN_SHOWN std::size_t unrain_native_context_bytes(void* prepared, std::ptrdiff_t batch, std::ptrdiff_t height,
+                                                     std::ptrdiff_t width, int threads, char* message,
+                                                     std::size_t room) {
+    std::size_t bytes = 0;
+    guarded(message, room, [&](Message& wrong) {
+        program::Plan plan;
+        if (!program::make_plan(of<Packed>(prepared).prepared, {batch, height, width}, threads, plan, wrong))
+            return false;
+        bytes = plan.bytes();
+        return true;
+    });
+    return bytes;
+}
+
+// In `memory`, of that many bytes, from a multiple of 64 on; it stays for as long as the context.
+UNRAIN_SHOWN void* unrain_native_context(void* prepared, std::ptrdiff_t batch, std::ptrdiff_t height,
+                                         std::ptrdiff_t width, int threads, void* memory, char* message,
+                                         std::size_t room) {
+    return made<Call>(message, room, [&](Call& call, Message& wrong) {
+        const Packed& packed = of<Packed>(prepared);
+        if (!program::make_plan(packed.prepared, {batch, height, width}, threads, call.plan, wrong)) return false;
+        call.memory = static_cast<const char*>(memory);
+        call.context =
+            std::make_unique<program::Context>(call.plan, memory, packed.tier->program, packed.name_of_tier());
+        return true;
+    });
+}
+
+UNRAIN_SHOWN void unrain_native_context_end(void* context) { delete &of<Call>(context); }
+
+UNRAIN_SHOWN int unrain_native_start(void* context, std::uint32_t run, const float* pictures, char* message,
+                                     std::size_t room) {
+    const auto body = [&](Message& wrong) { return of<Call>(context).context->start(run, pictures, wrong); };
+    return guarded(message, room, body) ? 1 : 0;
+}
+
+UNRAIN_SHOWN int unrain_native_advance(void* context, std::uint32_t mark, float* pictures, char* message,
+                                       std::size_t room) {
+    const auto body = [&](Message& wrong) { return of<Call>(context).context->advance(mark, pictures, wrong); };
+    return guarded(message, room, body) ? 1 : 0;
+}
+
+UNRAIN_SHOWN int unrain_native_port(void* context, std::uint32_t number, unrain_native_place* place, char* message,
+                                    std::size_t room) {
+    const auto body = [&](Message& wrong) {
+        const Call& call = of<Call>(context);
+        if (!has_port(call, 1, 0, number, wrong)) return false;
+        write(call, call.context->port(1, number), *place);
+        return true;
+    };
+    return guarded(message, room, body) ? 1 : 0;
+}
+
+UNRAIN_SHOWN int unrain_native_state(void* context, std::uint32_t run, std::uint32_t mark, std::uint32_t number,
+                                     unrain_native_place* place, char* message, std::size_t room) {
+    const auto body = [&](Message& wrong) {
+        const Call& call = of<Call>(context);
+        if (!has_port(call, run, mark, number, wrong)) return false;
+        if (mark < 1) return wrong.say("marks count from 1");
+        write(call, call.context->state(run, mark, number), *place);
+        return true;
+    };
+    return guarded(message, room, body) ? 1 : 0;
 }

@@ -1,9 +1,11 @@
-"""Builds `unrain._native` (CPU) and `unrain._native_cuda` where the compilers are there, and writes down why where not.
+"""Builds `unrain/_native` (CPU) and `unrain/_native_cuda` where the compilers are there, and writes down why where not.
 
+Both are plain C libraries for ctypes that know neither Python nor torch: a wheel is for a platform, not for a version.
 Nothing here may fail an install: without a compiler the package is pure Python, and `unrain/_build_info.json` holds the
-reason for `unrain.info()`. No torch is needed. Environment variables:
+reason for `unrain.info()`. Environment variables:
 
     UNRAIN_NO_NATIVE=1      build nothing
+    CC, CXX                 the compilers; for another machine with _PYTHON_HOST_PLATFORM, as in linux-aarch64
     UNRAIN_CUDA_ARCHS=80,90 compute capabilities; empty for no CUDA half; `CUDA_ARCHS` where it is not set
 """
 
@@ -22,11 +24,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension
+from setuptools.command.bdist_wheel import bdist_wheel, get_platform
 from setuptools.command.build_ext import build_ext, customize_compiler, new_compiler
 
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
-# Without SIMD flags, without Python: the core, which libunrain (csrc/CMakeLists.txt) is made of, too.
+# Without SIMD flags: the core, which libunrain (csrc/CMakeLists.txt) is made of, too.
 CORE = tuple(
     path.relative_to(CSRC).as_posix()
     for path in (*sorted(CSRC.glob("*.cpp")), *sorted((CSRC / "program").glob("*.cpp")))
@@ -51,8 +54,13 @@ TIERS = {name: (flags, _MSVC.get(name, [])) for name, flags in _FLAGS.items()}  
 TIERS_OF = {"x86_64": ("avx2", "avx512"), "amd64": ("avx2", "avx512"), "aarch64": ("neon",), "arm64": ("neon",)}
 
 
+def machine() -> str:
+    """What is built for: this machine, or what a cross-compilation names."""
+    return os.environ.get("_PYTHON_HOST_PLATFORM", platform.machine()).rpartition("-")[2].lower()
+
+
 def tiers() -> tuple[str, ...]:
-    return ("generic", *TIERS_OF.get(platform.machine().lower(), ()))
+    return ("generic", *TIERS_OF.get(machine(), ()))
 
 
 def units() -> tuple[str, ...]:
@@ -67,6 +75,15 @@ def extensions() -> list[Extension]:
         Extension("unrain._native", ["csrc/bindings.cpp"], optional=True),
         Extension("unrain._native_cuda", ["csrc/cuda/bindings.cpp"], optional=True),
     ]
+
+
+class Wheel(bdist_wheel):
+    """For every Python 3, and, where nothing was compiled, for every platform."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        folder = self.bdist_dir or ""
+        built = any(Path(folder).rglob("_native*.*")) if folder else False
+        return ("py3", "none", _tag_of_platform(self.plat_name or get_platform(folder)) if built else "any")
 
 
 class BuildNative(build_ext):
@@ -90,6 +107,13 @@ class BuildNative(build_ext):
         except Exception as error:  # whatever it is, the rest of the package works without this part
             self.reasons[name] = _one_line(error)
             print(f"unrain: {name} is left out: {self.reasons[name]}", file=sys.stderr)
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """No name of a Python version: they are libraries."""
+        return f"{fullname.replace('.', os.sep)}{'.dll' if sys.platform == 'win32' else '.so'}"
+
+    def get_export_symbols(self, ext: Extension) -> list[str]:
+        return []  # the sources name what is shown
 
     def copy_extensions_to_source(self) -> None:
         """Only those that were built, and each in one step: other processes may be importing the old one."""
@@ -125,7 +149,7 @@ class BuildNative(build_ext):
     def _build_cuda(self, ext: Extension) -> None:
         archs = [a for a in os.environ.get("UNRAIN_CUDA_ARCHS", CUDA_ARCHS).split(",") if a]
         if not archs:
-            raise RuntimeError("UNRAIN_CUDA_ARCHS is empty")
+            raise RuntimeError("the package was built without it (UNRAIN_CUDA_ARCHS is empty)")
         nvcc = find_nvcc()
         if nvcc is None:
             raise RuntimeError("nvcc was not found (PATH, CUDA_HOME) when the package was installed")
@@ -155,17 +179,12 @@ class BuildNative(build_ext):
         return True
 
     def _compile(self, source: Path, flags: list[str]) -> str:
-        import pybind11
-
-        decides = [*flags, *map(str, self.compiler.compiler_so), sys.version]
+        decides = [*flags, *map(str, self.compiler.compiler_so)]
         kept = _store() / f"{source.stem}-{_fingerprint(decides, source)}.o"
         if not kept.exists():
             with tempfile.TemporaryDirectory(dir=_store()) as folder:
-                includes = [pybind11.get_include(), *self.include_dirs]
                 # Absolute paths would be mirrored below the output folder: compile from the source's own folder name.
-                [built] = self.compiler.compile(
-                    [os.path.relpath(source)], output_dir=folder, include_dirs=includes, extra_postargs=flags
-                )
+                [built] = self.compiler.compile([os.path.relpath(source)], output_dir=folder, extra_postargs=flags)
                 os.replace(built, kept)
         return str(kept)
 
@@ -173,6 +192,10 @@ class BuildNative(build_ext):
         target = self.get_ext_fullpath(ext.name)
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         self.compiler.link_shared_object(objects, target, extra_postargs=arguments, target_lang="c++")
+
+
+def _tag_of_platform(name: str) -> str:
+    return name.lower().replace("-", "_").replace(".", "_").replace(" ", "_")
 
 
 def find_nvcc() -> str | None:

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..engine.errors import UnrainError
+from ..engine.runtime.graph import OPSET
 from . import metadata
 from .files import import_onnx, write
 from .onnx_half import Islands, to_half
+from .onnx_opset import lowered
 from .onnx_ports import clamp_picture, start_sequences, take_frames
 from .onnx_ranges import Range, layers_beyond
 from .pictures import batches, calibration, clips
@@ -50,6 +52,7 @@ def export_onnx(
     state: bool = False,
     pictures: Sequence[np.ndarray] | None = None,
     others: str = "fp16",
+    opset: int = OPSET,
 ) -> Exported:
     """Write the network as ONNX, checked.
 
@@ -61,9 +64,11 @@ def export_onnx(
     state      the recurrent state as inputs and outputs, for video
     pictures   uint8 RGB pictures [H,W,3] that show what fp16 and int8 must hold; the bundled ones when left out
     others     what an int8 graph computes everything else in: "fp16" (for TensorRT) or "fp32" (for CPU runtimes)
+    opset      17 to 20, for tools that read no newer one
     """
     path = Path(path)
     graph, exported = build_onnx(model, precision, stages, size, batch, frames, state, pictures, others)
+    graph = lowered(graph, opset)
     import_onnx().checker.check_model(graph, full_check=True)
     write(path, graph.SerializeToString())
     return exported._replace(path=path)

@@ -34,9 +34,9 @@ class Target(NamedTuple):
     summary: str
 
 
-_GRAPH = frozenset({"stages", "size", "batch", "frames", "state", "others"})
+_GRAPH = frozenset({"stages", "size", "batch", "frames", "state", "others", "opset"})
 _SERVER = _GRAPH | {"name", "largest_batch"}
-_ENGINE = _GRAPH | {"smallest", "largest", "target", "workspace"}
+_ENGINE = _GRAPH - {"opset"} | {"smallest", "largest", "target", "workspace"}
 _PACKAGE = frozenset({"stages", "size", "batch", "target"})
 
 TARGETS = {
@@ -66,6 +66,7 @@ class Options:
     frames: bool = False
     state: bool = False
     others: str = "fp16"
+    opset: int = 20  # of engine/runtime/graph.py, which is imported on use
     name: str | None = None
     largest_batch: int = 8
     arch: tuple[str, ...] = ()

@@ -31,7 +31,7 @@ def to_server(model: nn.Module, output: Path, options: Options) -> Outcome:
 
 
 def _graph_options(options: Options) -> dict[str, Any]:
-    names = ("precision", "stages", "size", "batch", "frames", "state", "pictures", "others")
+    names = ("precision", "stages", "size", "batch", "frames", "state", "pictures", "others", "opset")
     return {name: getattr(options, name) for name in names}
 
 

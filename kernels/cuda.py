@@ -10,13 +10,13 @@ import ctypes
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
 from . import native
+from .compiled import NativeCuda
 from .native import DTYPES, PACKAGE
 from .registry import Call
 
@@ -121,9 +121,9 @@ def _three(sizes: Sequence[int]) -> tuple[int, int, int]:
 
 
 @cache
-def _way() -> ModuleType | CuPy | str:
-    """What launches: the compiled module, CuPy, or the reasons why neither can."""
-    compiled = native.load("_native_cuda")
+def _way() -> NativeCuda | CuPy | str:
+    """What launches: the compiled part, CuPy, or the reasons why neither can."""
+    compiled = native.load_cuda()
     if not isinstance(compiled, str):
         return compiled
     try:

@@ -1,16 +1,18 @@
-"""The way into `unrain._native`, the C++ kernels: loaded once, tensors handed over as addresses."""
+"""The way into the compiled parts, the C++ kernels: loaded once, tensors handed over as addresses."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from functools import cache
-from importlib import import_module, resources
-from types import ModuleType
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from .compiled import Native, NativeCuda
 from .registry import Call, thread_count
 
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.uint8: 3}  # enum DType in csrc/storage.h
@@ -20,14 +22,32 @@ tier = ""  # a name out of tiers() for every native call; "" is the best this ma
 
 
 @cache
-def load(name: str = "_native") -> ModuleType | str:
-    """The compiled module, or why there is none."""
+def load() -> Native | str:
+    """The compiled CPU part, or why there is none."""
+    return _opened("_native", Native)
+
+
+@cache
+def load_cuda() -> NativeCuda | str:
+    """The compiled CUDA part, or why there is none."""
+    return _opened("_native_cuda", NativeCuda)
+
+
+def _opened(name: str, opened_as: type[Any]) -> Any:
     if os.environ.get("UNRAIN_NO_NATIVE"):
         return "UNRAIN_NO_NATIVE is set"
+    file = library_file(name)
+    if not file.exists():
+        return build_reason(name) or f"the compiled part is not there: {file}"
     try:
-        return import_module(f"{PACKAGE}.{name}")
-    except ImportError as error:
-        return build_reason(name) or f"the compiled part does not load: {error}"
+        return opened_as(file)
+    except (OSError, AttributeError) as error:
+        return f"the compiled part does not load: {error}"
+
+
+def library_file(name: str) -> Path:
+    """Where the build (csrc/build.py) puts a compiled part: in the package, which is never inside an archive."""
+    return Path(str(resources.files(PACKAGE))) / f"{name}{'.dll' if sys.platform == 'win32' else '.so'}"
 
 
 def build_reason(name: str) -> str | None:
@@ -66,4 +86,5 @@ def run(op: str, backward: bool = False, **fields: Any) -> None:
             fields[name] = value.data_ptr()
         elif isinstance(value, torch.dtype):
             fields[name] = DTYPES[value]
-    getattr(load(), op)(backward, threads=thread_count(), tier=tier, **fields)
+    loaded: Any = load()
+    loaded.functions[op](backward, tier, threads=thread_count(), **fields)

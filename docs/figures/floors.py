@@ -16,7 +16,7 @@ FLOORS = {  # from the highest down; what is said of those whose folders are not
     "export": "ONNX, TensorRT, programs, packages, cubins, server folders",
     "engine": None,
     "kernels": "one folder per operation: reference, C++, Triton, CUDA; one registry",
-    "csrc": "C++ and CUDA without torch; the bindings alone know Python",
+    "csrc": "C++ and CUDA without torch and without Python",
 }
 WIDTH, LEFT, HIGH, GAP = 760, 150, 34, 10
 

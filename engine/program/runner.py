@@ -6,7 +6,7 @@ import json
 import threading
 import weakref
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...kernels import native
+from ...kernels.compiled import Context, Prepared
 from ...kernels.registry import thread_count
 from ..errors import UnrainError
 
@@ -39,8 +40,8 @@ class ProgramRunner:
         if isinstance(core, str):
             raise UnrainError(f"programs run in the compiled part: {core}")
         try:
-            self.program = core.Program(data)
-            self.prepared = core.Prepared(self.program, maps, products, tier or native.tier)
+            self.program = core.program(data)
+            self.prepared = self.program.prepared(_code(maps), _code(products), tier or native.tier)
             self.card: dict[str, Any] = json.loads(self.program.card)
             names = [str(name) for name in self.card.get("state", ())]
             self.State: Any = namedtuple("State", names) if names else None  # noqa: PYI024: the names are the file's
@@ -48,7 +49,7 @@ class ProgramRunner:
             raise UnrainError(" ".join(str(error).split())) from None
         if self.State is not None and len(names) != self.program.ports:
             raise UnrainError("program file: its card names other states than it has")
-        self._contexts = _Contexts(core.Context, self.prepared)
+        self._contexts = _Contexts(self.prepared)
 
     @property
     def stages(self) -> int:
@@ -120,12 +121,17 @@ class ProgramRunner:
         return self.State(*context.lend([context.core.state(run, mark, k) for k in range(len(self.State._fields))]))
 
 
-class _Context:
-    """The core's context with its memory as a tensor. States that were lent are views of it."""
+def _code(dtype: str) -> int:
+    """Of maps or products; the core says which it takes."""
+    return native.DTYPES[getattr(torch, dtype)]
 
-    def __init__(self, core: Any, key: tuple[int, ...]) -> None:
+
+class _Context:
+    """The core's context. States that were lent are views of its memory."""
+
+    def __init__(self, core: Context, key: tuple[int, ...]) -> None:
         self.core, self.key = core, key
-        self.memory = torch.frombuffer(core, dtype=torch.uint8)
+        self.memory = core.memory
         self._lent: list[weakref.ref[Tensor]] = []
 
     def start(self, run: int, x: Tensor) -> None:
@@ -182,7 +188,7 @@ class _Context:
         return begin <= x.data_ptr() < begin + self.memory.numel()
 
     def _whole(self, place: dict) -> Tensor:
-        dtype = getattr(torch, place["dtype"])
+        dtype: torch.dtype = place["dtype"]
         shape = (self.key[0], place["height"], place["width"], place["stored"])
         count = torch.Size(shape).numel() * dtype.itemsize
         return self.memory[place["offset"] : place["offset"] + count].view(dtype).view(shape)
@@ -198,8 +204,8 @@ class _Context:
 class _Contexts:
     """As many as calls overlap, for pictures of the latest size; idle ones of other sizes are dropped."""
 
-    def __init__(self, make: Callable[..., Any], prepared: Any) -> None:
-        self._make, self._prepared = make, prepared
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
         self._lock = threading.RLock()  # a generator may be dropped, and give back, at any point
         self._idle: list[_Context] = []
         self._key: tuple[int, ...] = ()
@@ -231,9 +237,9 @@ class _Contexts:
                 each.let_go()
             if context is not None:
                 return context
-            largest = max(former, key=lambda each: each.core.capacity, default=None)
+            largest = max(former, key=lambda each: each.core.room.numel(), default=None)
             try:
-                made = self._make(self._prepared, *key, former=largest and largest.core)
+                made = Context(self._prepared, *key, former=largest and largest.core)
             except ValueError as error:
                 raise UnrainError(str(error)) from None
             return _Context(made, key)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import native
+from ..compiled import Function, aligned
 from ..native import available
 from ..registry import thread_count
 
@@ -47,14 +48,7 @@ def can_run(inputs: Sequence[int]) -> str | None:
 def multiplies_bf16() -> bool:
     """Whether it has products of bfloat16 here, for maps in bfloat16; they are multiplied in float32 anywhere."""
     found = native.load()
-    return not isinstance(found, str) and bool(found.multiplies_bf16())
-
-
-def aligned(size: int) -> Tensor:
-    """Memory from a multiple of 64 on."""
-    block = torch.empty(size + 64, dtype=torch.uint8)
-    start = -block.data_ptr() % 64
-    return block[start : start + size]
+    return not isinstance(found, str) and found.multiplies_bf16()
 
 
 @dataclass(frozen=True)
@@ -92,11 +86,11 @@ class Packed:
 
     def ordered(self, gates: int) -> Tensor:
         if gates not in self._orders:
-            module, layer = native.load(), self.layer(gates)
-            assert not isinstance(module, str)
-            into = aligned(module.conv_packed_bytes(**layer))
+            functions, layer = _functions(), self.layer(gates)
+            into = aligned(functions["conv_packed_bytes"](**layer))
             given = dict(weight=self.weight, bias=self.bias, slope1=self.slope)
-            module.conv_pack(packed=into.data_ptr(), **layer, **{name: _address(each) for name, each in given.items()})
+            addresses = {name: _address(each) for name, each in given.items()}
+            functions["conv_pack"](packed=into.data_ptr(), **layer, **addresses)
             self._orders[gates] = into
         return self._orders[gates]
 
@@ -194,6 +188,12 @@ def cell(
     _run(maps, packed, h_out, workspace, 3 if c is None else 4, c=c, c_next=c_out)
 
 
+def _functions() -> dict[str, Function]:
+    loaded = native.load()
+    assert not isinstance(loaded, str)
+    return loaded.functions
+
+
 def _address(each: Tensor | None) -> int | None:
     return None if each is None else each.data_ptr()
 
@@ -214,8 +214,7 @@ def _run(
         raise ValueError(f"the channels of every map must be a multiple of {MULTIPLE}, got {channels}")
     if sum(channels) != packed.inputs:
         raise ValueError(f"the maps have {sum(channels)} channels where the weights take {packed.inputs}")
-    module = native.load()
-    assert not isinstance(module, str)
+    functions = _functions()
     add = memory.get("add")
     layer = packed.layer(gates) | dict(
         source_channels=channels,
@@ -228,8 +227,8 @@ def _run(
         add_dtype=native.DTYPES[y.dtype if add is None else add.dtype],
     )
     call = dict(batch=batch, height=height, width=width, threads=thread_count())
-    size = module.conv_workspace_bytes(**layer, **call)
-    module.conv(
+    size = functions["conv_workspace_bytes"](**layer, **call)
+    functions["conv"](
         **layer,
         **call,
         x=[each.data_ptr() for each in maps],

@@ -54,6 +54,7 @@ def test_a_wheel_holds_the_compiled_parts_and_the_sources_for_cupy(tree):
     names = archive.namelist()
     reasons = json.loads(archive.read("unrain/_build_info.json"))
     assert reasons["_native"] is None and compiled(names, "_native")
+    assert "-py3-none-linux_" in archive.filename, "one wheel for every Python"
     assert compiled(names, "_native_cuda") == (reasons["_native_cuda"] is None)
     assert {"unrain/csrc/cuda/kernels.cuh", "unrain/csrc/pixel/frames.h", "unrain/csrc/simd/scalar.h"} <= set(names)
 
@@ -62,6 +63,7 @@ def test_without_a_compiler_the_wheel_is_python_and_says_why(tree):
     archive = wheel(tree, **NO_COMPILER)
     names = archive.namelist()
     reasons = json.loads(archive.read("unrain/_build_info.json"))
+    assert archive.filename.endswith("-py3-none-any.whl")
     assert reasons["_native"] and not compiled(names, "_native")
     assert "/nowhere" in reasons["_native"], reasons
     assert reasons["_native_cuda"] and not compiled(names, "_native_cuda")
@@ -85,7 +87,8 @@ def test_an_editable_install_works_and_leaves_nothing_for_git(tree, tmp_path):
     subprocess.run(["git", "add", "-A"], cwd=tree, check=True)
     pip("install", "-q", "--no-build-isolation", "--no-deps", "-e", str(tree), python=python, **SMALL)
     program = (
-        "import unrain.kernels as K; from unrain import _native; print(K.info()['ssim']['native'], _native.__file__)"
+        "import unrain.kernels as K; from unrain.kernels.native import library_file; "
+        "print(K.info()['ssim']['native'], library_file('_native'))"
     )
     done = subprocess.run([python, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

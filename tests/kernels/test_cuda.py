@@ -66,7 +66,7 @@ def test_a_launch_covers_every_output(launches):
 
 def test_the_compiled_kernels_take_what_is_launched(launches):
     """Names, numbers and sizes of arguments: a struct that differs between Python and C++ shows here."""
-    module = native.load("_native_cuda")
+    module = native.load_cuda()
     if isinstance(module, str):
         pytest.skip(module)
     assert {kernel for kernel, *_ in all_launches(launches)} == set(module.kernels())
@@ -79,7 +79,7 @@ def test_the_compiled_kernels_take_what_is_launched(launches):
 
 
 def test_a_kernel_that_is_not_there_or_gets_too_little_is_refused():
-    module = native.load("_native_cuda")
+    module = native.load_cuda()
     if isinstance(module, str):
         pytest.skip(module)
     one = ((1, 1, 1), (1, 1, 1), 0, 0)
@@ -122,7 +122,7 @@ def test_without_a_gpu_the_reason_says_so(monkeypatch):
 
 
 def test_without_either_way_the_reasons_name_both(monkeypatch):
-    monkeypatch.setattr(native, "load", lambda name: "nvcc was not found")
+    monkeypatch.setattr(native, "load_cuda", lambda: "nvcc was not found")
     monkeypatch.setitem(__import__("sys").modules, "cupy", None)
     cuda._way.cache_clear()
     try:
@@ -139,11 +139,11 @@ def test_cupy_launches_the_same_kernels():
     with kernels.use("cuda"):
         compiled = op.function(x, kernel="binomial", levels=3)
         cuda._way.cache_clear()
-        original, native.load = native.load, lambda name: "not this time"
+        original, native.load_cuda = native.load_cuda, lambda: "not this time"
         try:
             by_cupy = op.function(x, kernel="binomial", levels=3)
         finally:
-            native.load = original
+            native.load_cuda = original
             cuda._way.cache_clear()
     assert all(torch.equal(a, b) for a, b in zip(compiled, by_cupy, strict=True))
 

@@ -56,6 +56,9 @@ def command(
     others: Annotated[
         str, typer.Option("--others", help="What an int8 graph computes all else in: fp16 (TensorRT) or fp32 (CPU).")
     ] = "fp16",
+    opset: Annotated[
+        int, typer.Option("--opset", min=17, max=20, help="The ONNX opset, for tools that read no newer one.")
+    ] = 20,
     repository_name: Annotated[str | None, typer.Option("--name", help="The model's name in the server.")] = None,
     largest_batch: Annotated[
         int, typer.Option("--largest-batch", min=1, help="How many requests the server may join.")
@@ -110,6 +113,7 @@ def command(
         frames=frames,
         state=state,
         others=others,
+        opset=opset,
         name=repository_name,
         largest_batch=largest_batch,
         arch=tuple(part for part in arch.split(",") if part),
