@@ -9,7 +9,7 @@ from case import Outcome
 from unrain import Engine, load
 from unrain.engine.benchmark.timing import interleaved
 from unrain.engine.runtime import fidelity
-from unrain.engine.runtime.candidates import candidates
+from unrain.engine.runtime.selection.candidates import candidates
 
 ROUNDS = 3
 STAGES = 2  # of a recurrent network that is unrolled: two show what all cost

@@ -17,7 +17,7 @@ from unrain import build, load
 from unrain.engine.benchmark import backends
 from unrain.engine.models import CATALOG, WEIGHTS
 from unrain.engine.runtime import fidelity
-from unrain.engine.runtime.candidates import candidates
+from unrain.engine.runtime.selection.candidates import candidates
 
 NAMED = {"720p": (720, 1280), "1080p": (1080, 1920)}
 # What the usual choice leaves out takes longer to get ready than to measure: torch.compile of the networks that repeat

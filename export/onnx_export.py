@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..engine.errors import UnrainError
-from ..engine.runtime.graph import OPSET
+from ..engine.runtime.backends.graph import OPSET
 from . import metadata
 from .files import import_onnx, write
 from .onnx_half import Islands, to_half
@@ -86,7 +86,7 @@ def build_onnx(
     others: str,
 ) -> tuple[onnx.ModelProto, Exported]:
     """The graph that `export_onnx` writes, and what there is to say about it."""
-    from ..engine.runtime.graph import carried_graph, fixed, network_graph
+    from ..engine.runtime.backends.graph import carried_graph, fixed, network_graph
 
     _check(precision, others, size, batch)
     import_onnx()

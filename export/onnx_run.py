@@ -64,7 +64,7 @@ def initial_state(model: onnx.ModelProto, picture: np.ndarray) -> dict[str, np.n
 
 def port_shape(port: onnx.ValueInfoProto, picture: Sequence[int]) -> tuple[int, ...]:
     """What a port [B,C,h,w] is for pictures of this shape."""
-    from ..engine.runtime.graph import open_sides
+    from ..engine.runtime.backends.graph import open_sides
 
     batch, _, height, width = picture
     sides = {"batch": batch, **open_sides(height, width)}

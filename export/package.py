@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import UnrainError
-from ..engine.runtime import sidecar
+from ..engine.runtime.backends import sidecar
 from . import metadata
 from .fidelity import Fidelity, compare, reference
 from .files import replacing, write

@@ -66,7 +66,7 @@ class Options:
     frames: bool = False
     state: bool = False
     others: str = "fp16"
-    opset: int = 20  # of engine/runtime/graph.py, which is imported on use
+    opset: int = 20  # of engine/runtime/backends/graph.py, which is imported on use
     name: str | None = None
     largest_batch: int = 8
     arch: tuple[str, ...] = ()

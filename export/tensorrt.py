@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..engine.errors import UnrainError
-from ..engine.runtime import sidecar
+from ..engine.runtime.backends import sidecar
 from ..engine.runtime.identity import model_hash
 from .adapter import ADAPTERS, TENSORRT, TENSORRT_RTX, Adapter, gpu_here
 from .fidelity import RULE, Fidelity, compare, reference

@@ -124,7 +124,7 @@ def _strongly_typed(library: ModuleType) -> int:
 
 def _set_profile(builder: Any, config: Any, graph: onnx.ModelProto, sizes: Profile) -> dict[str, list[list[int]]]:
     """Every input with open sizes gets its three shapes; batch is closed by then."""
-    from ..engine.runtime.graph import open_sides
+    from ..engine.runtime.backends.graph import open_sides
 
     profile = builder.create_optimization_profile()
     shapes = {}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..errors import UnrainError
 from ..runtime import Engine, fidelity
 from ..runtime.backends import PRECISIONS
-from ..runtime.candidates import candidates
+from ..runtime.selection.candidates import candidates
 from . import limits as bounds
 from . import results
 from .timing import interleaved, spread

@@ -19,8 +19,8 @@ from ..models import is_for_video, load
 from ..models.sizing import check_images, check_size
 from . import tiling
 from .backends import Planned, Runner, Step
-from .explanation import Explanation
-from .selection import Chosen, Selection
+from .selection.explanation import Explanation
+from .selection.selection import Chosen, Selection
 from .strength import blended, checked
 from .turns import Turns, limited_to
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import UnrainError
-from ..runtime.status import Outcome, Status
+from ..runtime.stream.status import Outcome, Status
 from .frames import Frame, Sink, Source
 from .mailbox import Closed, Mailbox, Stalled
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import unrain
-from unrain.engine.runtime import graph as graph_module
+from unrain.engine.runtime.backends import graph as graph_module
 from unrain.export.metadata import weights_hash
 from unrain.export.pictures import batches
 from unrain.export.targets import Options, Outcome, export

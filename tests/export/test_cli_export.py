@@ -13,7 +13,7 @@ from unrain.cli.main import main
 from unrain.engine.errors import UnrainError
 from unrain.engine.images import write_image
 from unrain.engine.models.checkpoint import save
-from unrain.engine.runtime import sidecar
+from unrain.engine.runtime.backends import sidecar
 from unrain.export import targets
 
 

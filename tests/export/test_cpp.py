@@ -14,7 +14,7 @@ from torch import nn
 
 import unrain
 from unrain.engine.images import read_image
-from unrain.engine.runtime import sidecar
+from unrain.engine.runtime.backends import sidecar
 from unrain.export.pictures import bundled
 from unrain.export.targets import Options, export
 

@@ -10,7 +10,7 @@ import torch
 import unrain
 from unrain.engine.errors import UnrainError
 from unrain.engine.models import WEIGHTS
-from unrain.engine.runtime.graph import network_graph
+from unrain.engine.runtime.backends.graph import network_graph
 from unrain.export.fidelity import Fidelity, compare, reference
 from unrain.export.onnx_export import export_onnx
 from unrain.export.onnx_run import session

@@ -9,7 +9,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from unrain.engine.errors import UnrainError
-from unrain.engine.runtime.graph import network_graph
+from unrain.engine.runtime.backends.graph import network_graph
 from unrain.export.fidelity import compare, reference
 from unrain.export.onnx_export import export_onnx
 from unrain.export.onnx_half import to_half

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unrain.engine.errors import UnrainError
-from unrain.engine.runtime import sidecar
+from unrain.engine.runtime.backends import sidecar
 from unrain.export import package
 from unrain.export.targets import Options, export
 from unrain.export.verify import verify

@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 import unrain
 from unrain.engine.errors import UnrainError
-from unrain.engine.runtime import sidecar
+from unrain.engine.runtime.backends import sidecar
 from unrain.engine.runtime.identity import model_hash
 from unrain.export import tensorrt
 from unrain.export.adapter import TENSORRT, TENSORRT_RTX

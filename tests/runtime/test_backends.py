@@ -10,10 +10,9 @@ from torch import nn
 import unrain
 from unrain.engine.errors import UnrainError
 from unrain.engine.program import runner as program_runner
-from unrain.engine.runtime import recorded
-from unrain.engine.runtime.backends import BACKENDS, backend, eager
-from unrain.engine.runtime.candidates import candidates
+from unrain.engine.runtime.backends import BACKENDS, backend, eager, recorded
 from unrain.engine.runtime.fidelity import LIMITS, calibration_pictures, decibels, sample
+from unrain.engine.runtime.selection.candidates import candidates
 
 CPU = torch.device("cpu")
 # In the default run: each backend on the networks it differs for. The rest is slow.

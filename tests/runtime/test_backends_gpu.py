@@ -11,8 +11,8 @@ import torch
 import unrain
 from unrain.engine.errors import UnrainError
 from unrain.engine.runtime.backends import eager
+from unrain.engine.runtime.backends.srn_brn_gpu import RecordedRecurrence
 from unrain.engine.runtime.fidelity import LIMITS, decibels, sample
-from unrain.engine.runtime.fused.srn_brn_gpu import RecordedRecurrence
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PLACES = [pytest.param("cpu"), pytest.param("cuda", marks=pytest.mark.gpu)]

@@ -9,11 +9,11 @@ from torch import nn
 
 import unrain
 from unrain.engine.errors import UnrainError
-from unrain.engine.runtime import known, selection, trial
 from unrain.engine.runtime.backends import BACKENDS, Runner
-from unrain.engine.runtime.candidates import Candidate, candidates
 from unrain.engine.runtime.engine import Engine
 from unrain.engine.runtime.fidelity import decibels, sample
+from unrain.engine.runtime.selection import known, selection, trial
+from unrain.engine.runtime.selection.candidates import Candidate, candidates
 from unrain.kernels import native
 
 CPU = torch.device("cpu")

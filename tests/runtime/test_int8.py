@@ -7,11 +7,11 @@ import torch
 import unrain
 from unrain.engine.errors import UnrainError
 from unrain.engine.images import write_image
-from unrain.engine.runtime import selection
 from unrain.engine.runtime.backends import backend
-from unrain.engine.runtime.candidates import candidates
 from unrain.engine.runtime.engine import Engine
 from unrain.engine.runtime.fidelity import calibration_pictures, sample
+from unrain.engine.runtime.selection import selection
+from unrain.engine.runtime.selection.candidates import candidates
 
 KEPT = [("openvino", "int8"), ("fused", "fp32")]  # the trial tries these alone
 
@@ -58,7 +58,7 @@ def test_int8_that_is_too_far_off_is_refused_with_its_number(monkeypatch, tmp_pa
 
 
 def test_int8_is_a_permission_and_gives_way_to_what_is_faster(monkeypatch, tmp_path):
-    from unrain.engine.runtime import trial
+    from unrain.engine.runtime.selection import trial
 
     model = unrain.build("srn", blocks=1).eval()
     model.stages = 1

@@ -15,10 +15,10 @@ from unrain import Engine, Stream, build
 from unrain.engine.errors import UnrainError
 from unrain.engine.runtime.backends import Step
 from unrain.engine.runtime.backends import backend as ways
-from unrain.engine.runtime.carry import SHARE
-from unrain.engine.runtime.degrade import Budget
-from unrain.engine.runtime.scene import Scene
-from unrain.engine.runtime.status import Outcome
+from unrain.engine.runtime.stream.carry import SHARE
+from unrain.engine.runtime.stream.degrade import Budget
+from unrain.engine.runtime.stream.scene import Scene
+from unrain.engine.runtime.stream.status import Outcome
 
 CPU = torch.device("cpu")
 SIZE = (24, 32)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unrain import Engine, Stream, load
-from unrain.engine.runtime.status import Outcome
+from unrain.engine.runtime.stream.status import Outcome
 
 SIZE = (24, 40)
 FRAMES, EVERY = 1000, 7  # so many frames, and a fault in every so many

@@ -11,7 +11,7 @@ import torch
 import unrain
 from unrain.engine.errors import UnrainError
 from unrain.engine.runtime.fidelity import sample
-from unrain.engine.runtime.status import Outcome
+from unrain.engine.runtime.stream.status import Outcome
 
 SIZE = (40, 72)
 PLAIN = {"backend": "eager", "precision": "fp32", "device": "cpu"}

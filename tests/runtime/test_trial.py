@@ -8,9 +8,10 @@ import torch
 
 import unrain
 from unrain.engine.errors import UnrainError
-from unrain.engine.runtime import cache, selection, trial
-from unrain.engine.runtime.candidates import Candidate
+from unrain.engine.runtime import cache
 from unrain.engine.runtime.engine import Engine
+from unrain.engine.runtime.selection import selection, trial
+from unrain.engine.runtime.selection.candidates import Candidate
 from unrain.kernels import native
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from unrain.engine.errors import UnrainError
-from unrain.engine.runtime.status import Outcome, Status
+from unrain.engine.runtime.stream.status import Outcome, Status
 from unrain.engine.video.container import ContainerSource
 from unrain.engine.video.frames import Frame
 from unrain.engine.video.pipeline import derain_all

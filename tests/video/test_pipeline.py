@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from unrain.engine.errors import UnrainError
-from unrain.engine.runtime.status import Outcome, Status
+from unrain.engine.runtime.stream.status import Outcome, Status
 from unrain.engine.video.frames import Frame, Video
 from unrain.engine.video.mailbox import Closed, Mailbox, Stalled
 from unrain.engine.video.pipeline import derain_all

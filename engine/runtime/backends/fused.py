@@ -1,5 +1,5 @@
 """Our own path. On a CPU: the network's program (`engine/program`), run by the compiled core. On a GPU: SRN and BRN in
-Triton kernels and one CUDA graph (`engine/runtime/fused`)."""
+Triton kernels and one CUDA graph (`srn_brn_gpu.py`)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ...program.file import decoded
 from ...program.runner import ProgramRunner
 from ...program.runner import available as core
 from .. import fidelity
-from ..recorded import program_of
 from . import Runner, Step
+from .recorded import program_of
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -59,7 +59,7 @@ def build_seconds(model: nn.Module) -> float:
 
 def make(model: nn.Module, precision: str, device: torch.device, threads: int | None) -> Runner:
     if device.type == "cuda":
-        from ..fused.srn_brn_gpu import RecordedRecurrence
+        from .srn_brn_gpu import RecordedRecurrence
 
         return RecordedRecurrence(model, _DTYPES[precision], device)
     data = program_of(model)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ...models import is_for_video
-from ..graph import carried_graph, network_graph, repeats_one_stage, stage_graph
 from ..identity import model_hash
 from . import Runner, Step, eager
+from .graph import carried_graph, network_graph, repeats_one_stage, stage_graph
 
 if TYPE_CHECKING:
     import onnx

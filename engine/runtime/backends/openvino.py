@@ -58,7 +58,7 @@ def make(model: nn.Module, precision: str, device: torch.device, threads: int | 
     def open_session(graph: onnx.ModelProto) -> Session:
         network = core.read_model(graph.SerializeToString())
         if precision == "int8" and len(network.inputs) == 1:
-            from ..quantise import quantised
+            from .quantise import quantised
 
             network = quantised(network, pictures)
         return _Compiled(core, network, options)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UnrainError
-from ..sidecar import read_engine
 from . import Runner, Step, eager
+from .sidecar import read_engine
 
 
 class TensorRTRunner(Runner):

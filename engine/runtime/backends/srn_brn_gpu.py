@@ -21,7 +21,7 @@ from torch import Tensor
 from ....kernels import conv_lstm, prepare_conv_lstm
 from ...errors import UnrainError
 from ...models.srn_brn import SRN, Branch, ResBlock
-from ..backends import Runner, Step
+from . import Runner, Step
 
 _WARM_UPS = 2  # runs before recording: libraries choose their kernels and take their workspaces then
 _SIZES = 2  # picture sizes recorded at a time

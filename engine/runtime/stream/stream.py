@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UnrainError
+from ...errors import UnrainError
+from ..strength import checked
 from .degrade import Budget
 from .scene import SPARSE, Difference, Scene
 from .status import Counters, Outcome, Status
-from .stream_worker import CLOSED, Answer, Steps, Worker
-from .strength import checked
+from .worker import CLOSED, Answer, Steps, Worker
 
 log = logging.getLogger("unrain.runtime")
 

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import UnrainError
-from . import fidelity, trial
-from .backends import BACKENDS, PRECISIONS, Runner, backend, eager
+from ...errors import UnrainError
+from .. import fidelity
+from ..backends import BACKENDS, PRECISIONS, Runner, backend, eager
+from ..identity import model_hash
+from . import trial
 from .candidates import Candidate, candidates
-from .identity import model_hash
 from .known import is_unbeaten
 
 log = logging.getLogger("unrain.runtime")

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...kernels import frame_to_tensor, tensor_to_frame
-from .backends import Step
+from ....kernels import frame_to_tensor, tensor_to_frame
+from ..backends import Step
 from .carry import faded, has_memory
 
 HELD = 3  # pictures a caller may hold before the oldest is written over

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .backends import BACKENDS, PRECISIONS, backend
+from ..backends import BACKENDS, PRECISIONS, backend
 
 # What a trial meets first is what it falls back to when its time is up: no build, then a short one, then a long one.
 TRIAL_ORDER = ("fused", "eager", "tensorrt", "tensorrt-rtx", "openvino", "onnxruntime", "compile")

@@ -16,10 +16,10 @@ from types import FunctionType
 import torch
 from torch import nn
 
-from ... import __version__
-from ..errors import UnrainError
-from . import cache
-from .identity import model_hash
+from .... import __version__
+from ...errors import UnrainError
+from .. import cache
+from ..identity import model_hash
 
 log = logging.getLogger("unrain.runtime")
 
@@ -43,7 +43,7 @@ def program_of(model: nn.Module) -> bytes:
 
 
 def _recorded(model: nn.Module) -> bytes:
-    from ..program import Refused, record
+    from ...program import Refused, record
 
     log.debug("recording this network: once, for a few seconds")
     try:
@@ -56,7 +56,7 @@ def _recorded(model: nn.Module) -> bytes:
 
 
 def _is_whole(data: bytes) -> bool:
-    from ..program.file import HEADER_BYTES
+    from ...program.file import HEADER_BYTES
 
     return len(data) > HEADER_BYTES and data[16:48] == hashlib.sha256(data[HEADER_BYTES:]).digest()
 

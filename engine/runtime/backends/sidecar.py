@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..errors import UnrainError
+from ...errors import UnrainError
 
 FORMAT = 1
 LARGEST = 2**24  # bytes of a sidecar; a real one has some ten thousand

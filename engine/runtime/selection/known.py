@@ -11,7 +11,7 @@ import os
 import torch
 from torch import nn
 
-from ...kernels import native
+from ....kernels import native
 
 UNBEATEN = {
     "avx512": ("SRN", "BRN", "Stagewise", "MSPFN", "MLMCN", "Timelapse"),

@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UnrainError
-from ..models import is_for_video
+from ...errors import UnrainError
+from ...models import is_for_video
 
 if TYPE_CHECKING:
     import onnx
@@ -74,14 +74,14 @@ def carried_graph(model: nn.Module, stages: int | None = None) -> onnx.ModelProt
 
 def repeats_one_stage(model: nn.Module) -> bool:
     """Whether every stage has the same weights and leaves a state of the same shape, its picture in it."""
-    from ..models.srn_brn import Recurrent
+    from ...models.srn_brn import Recurrent
 
     return isinstance(model, Recurrent)
 
 
 def open_sides(height: int, width: int) -> dict[str, int]:
     """What the open sides of a graph's ports are for frames of this size."""
-    from ..models.wiper import hidden_side
+    from ...models.wiper import hidden_side
 
     return dict(zip((*OPEN[1:], *HIDDEN[1:]), (height, width, *map(hidden_side, (height, width))), strict=True))
 

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...kernels import native
-from ..errors import UnrainError
-from . import cache
-from .backends import Runner
+from ....kernels import native
+from ...errors import UnrainError
+from .. import cache
+from ..backends import Runner
 from .candidates import TRIAL_ORDER, UNBUILT, Candidate
 
 log = logging.getLogger("unrain.runtime")

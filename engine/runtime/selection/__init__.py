@@ -1,0 +1,1 @@
+"""Which backend an Engine uses: what can run here, how faithful it is, how fast."""
