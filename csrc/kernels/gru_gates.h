@@ -21,25 +21,45 @@ struct GruStep {
     Vec state;
 };
 
+// One row of every input; null where there is none.
 template <class P, class S>
-UNRAIN_HD GruStep gru_step(const GruGates& a, Index row, Index k, Index n) {
-    const auto at = [=](const void* map, Index pitch) {
-        return load_lanes(static_cast<const P*>(map) + row * pitch + k, n);
-    };
+struct GruRow {
+    const P *z, *candidate, *r, *hidden;
+    const S* h;
+    bool z_keeps;
+    Act activation;
+
+    GruRow(const GruGates& a, Index row)
+        : z(at<P>(a.z, row * a.z_pitch)),
+          candidate(at<P>(a.candidate, row * a.candidate_pitch)),
+          r(at<P>(a.r, row * a.r_pitch)),
+          hidden(at<P>(a.hidden, row * a.hidden_pitch)),
+          h(at<S>(a.h, row * a.h_pitch)),
+          z_keeps(a.z_keeps != 0),
+          activation(a.activation) {}
+
+    template <class T>
+    static const T* at(const void* map, Index offset) {
+        return map == nullptr ? nullptr : static_cast<const T*>(map) + offset;
+    }
+};
+
+template <class P, class S>
+UNRAIN_HD GruStep gru_step(const GruRow<P, S>& row, Index k, Index n) {
     GruStep s;
-    const Vec z = at(a.z, a.z_pitch);
-    s.u = sigmoid(a.z_keeps != 0 ? zero() - z : z, s.u_slope);
-    s.state = a.h == nullptr ? zero() : load_lanes(static_cast<const S*>(a.h) + row * a.h_pitch + k, n);
-    Vec q = at(a.candidate, a.candidate_pitch);
+    const Vec z = load_lanes(row.z + k, n);
+    s.u = sigmoid(row.z_keeps ? zero() - z : z, s.u_slope);
+    s.state = row.h == nullptr ? zero() : load_lanes(row.h + k, n);
+    Vec q = load_lanes(row.candidate + k, n);
     s.r = s.r_slope = s.hidden = zero();
-    if (a.r != nullptr) {
-        s.r = sigmoid(at(a.r, a.r_pitch), s.r_slope);
-        s.hidden = at(a.hidden, a.hidden_pitch);
+    if (row.r != nullptr) {
+        s.r = sigmoid(load_lanes(row.r + k, n), s.r_slope);
+        s.hidden = load_lanes(row.hidden + k, n);
         q = fma(s.r, s.hidden, q);
     }
-    if (a.activation == Act::tanh) {
+    if (row.activation == Act::tanh) {
         s.q = tanh(q, s.q_slope);
-    } else if (a.activation == Act::relu) {
+    } else if (row.activation == Act::relu) {
         s.q = max(zero(), q);  // the second where one is NaN
         s.q_slope = select(less(q, set1(FLT_MIN)), zero(), set1(1.0F));
     } else {
@@ -51,10 +71,11 @@ UNRAIN_HD GruStep gru_step(const GruGates& a, Index row, Index k, Index n) {
 template <class P, class S>
 void gru_gates_forward(const GruGates& a) {
     for_each_stretch(a, 4 * sizeof(P) + 2 * sizeof(S), [&](Index row, Index begin, Index end) {
+        const GruRow<P, S> from(a, row);
         S* h_next = static_cast<S*>(a.h_next) + row * a.inner;
         for (Index k = begin; k < end; k += kLanes) {
             const Index n = end - k;
-            const GruStep s = gru_step<P, S>(a, row, k, n);
+            const GruStep s = gru_step(from, k, n);
             store_lanes(h_next + k, fma(s.u, s.q, (set1(1.0F) - s.u) * s.state), n);
         }
     });
@@ -65,12 +86,13 @@ void gru_gates_backward(const GruGates& a) {
     const Vec sign = set1(a.z_keeps != 0 ? -1.0F : 1.0F);
     for_each_stretch(a, 8 * sizeof(P) + 3 * sizeof(S), [&](Index row, Index begin, Index end) {
         const S* grad = static_cast<const S*>(a.grad) + row * a.inner;
+        const GruRow<P, S> from(a, row);
         const auto put = [&](void* map, Index k, Vec value, Index n) {
             store_lanes(static_cast<P*>(map) + row * a.inner + k, value, n);
         };
         for (Index k = begin; k < end; k += kLanes) {
             const Index n = end - k;
-            const GruStep s = gru_step<P, S>(a, row, k, n);
+            const GruStep s = gru_step(from, k, n);
             const Vec d = load_lanes(grad + k, n);
             const Vec d_q = d * s.u * s.q_slope;
             put(a.grad_z, k, sign * d * (s.q - s.state) * s.u_slope, n);
