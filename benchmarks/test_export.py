@@ -16,7 +16,7 @@ STAGES = 2  # of a recurrent network that is unrolled: two show what all cost
 
 
 def onnx_ours(model, path):
-    from unrain.export.onnx_export import export_onnx
+    from unrain.export.onnx.export import export_onnx
 
     export_onnx(model, path, stages=STAGES)
 

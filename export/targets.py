@@ -40,13 +40,17 @@ _ENGINE = _GRAPH - {"opset"} | {"smallest", "largest", "target", "workspace"}
 _PACKAGE = frozenset({"stages", "size", "batch", "target"})
 
 TARGETS = {
-    "onnx": Target("targets_onnx", "to_onnx", ".onnx", "fp32", _GRAPH, "one file for ONNX Runtime, OpenVINO, TensorRT"),
-    "int8": Target("targets_onnx", "to_int8", ".onnx", "int8", _GRAPH, "ONNX with Q/DQ, calibrated on --images"),
-    "server": Target("targets_onnx", "to_server", "", "fp16", _SERVER, "a repository for NVIDIA's inference server"),
-    "tensorrt": Target("tensorrt", "to_tensorrt", ".engine", "fp16", _ENGINE, "an engine for this machine's GPU"),
-    "tensorrt-rtx": Target("tensorrt", "to_tensorrt_rtx", ".engine", "fp16", _ENGINE, "one for the GPUs of --target"),
+    "onnx": Target("onnx.targets", "to_onnx", ".onnx", "fp32", _GRAPH, "one file for ONNX Runtime, OpenVINO, TensorRT"),
+    "int8": Target("onnx.targets", "to_int8", ".onnx", "int8", _GRAPH, "ONNX with Q/DQ, calibrated on --images"),
+    "server": Target("onnx.targets", "to_server", "", "fp16", _SERVER, "a repository for NVIDIA's inference server"),
+    "tensorrt": Target(
+        "tensorrt.engines", "to_tensorrt", ".engine", "fp16", _ENGINE, "an engine for this machine's GPU"
+    ),
+    "tensorrt-rtx": Target(
+        "tensorrt.engines", "to_tensorrt_rtx", ".engine", "fp16", _ENGINE, "one for the GPUs of --target"
+    ),
     "program": Target("program", "to_program", ".unrain", "fp32", frozenset({"stages"}), "what our own core runs"),
-    "kernels": Target("kernels", "to_kernels", "", "fp16", frozenset({"arch"}), "the Triton kernels as cubins"),
+    "kernels": Target("kernels.cubins", "to_kernels", "", "fp16", frozenset({"arch"}), "the Triton kernels as cubins"),
     "package": Target("package", "to_package", ".pt2", "fp32", _PACKAGE, "an AOTInductor package for C++"),
 }
 # What an option is called on the command line, where that is not its own name.

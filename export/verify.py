@@ -13,9 +13,9 @@ from ..engine.errors import UnrainError
 from .fidelity import RULE, Fidelity, Run, as_frames, carried_reference, compare, reference
 from .files import read_onnx
 from .metadata import require_same_weights
-from .onnx_export import describe_onnx
-from .onnx_ranges import first_overflow
-from .onnx_run import port_shape, session
+from .onnx.export import describe_onnx
+from .onnx.ranges import first_overflow
+from .onnx.run import port_shape, session
 from .pictures import clips
 
 if TYPE_CHECKING:

@@ -195,7 +195,7 @@ def test_hostile_files_are_one_line(run, exported, weights, images, tmp_path):
 
 
 def test_an_engine_for_another_gpu_is_one_line(run, images, tmp_path, monkeypatch):
-    monkeypatch.setattr("unrain.export.tensorrt.gpu_here", lambda: "SM120")
+    monkeypatch.setattr("unrain.export.tensorrt.engines.gpu_here", lambda: "SM120")
     engine = tmp_path / "srn.engine"
     about = {"model": "srn", "weights": "0" * 64, "precision": "fp16", "library": "tensorrt_rtx", "version": "1.7"}
     engine.write_bytes(b"an engine")

@@ -12,11 +12,11 @@ from unrain.engine.errors import UnrainError
 from unrain.engine.models import WEIGHTS
 from unrain.engine.runtime.backends.graph import network_graph
 from unrain.export.fidelity import Fidelity, compare, reference
-from unrain.export.onnx_export import export_onnx
-from unrain.export.onnx_run import session
+from unrain.export.onnx.export import export_onnx
+from unrain.export.onnx.quantise import BINS, best_scale, calibrate, convolutions, quantised
+from unrain.export.onnx.quantise_search import _fewest_kept, quantise
+from unrain.export.onnx.run import session
 from unrain.export.pictures import batches, pictures_in
-from unrain.export.quantise import BINS, best_scale, calibrate, convolutions, quantised
-from unrain.export.quantise_search import _fewest_kept, quantise
 from unrain.export.verify import verify
 
 
@@ -138,7 +138,7 @@ def test_the_fewest_layers_are_kept():
 
 
 def test_a_network_that_no_layer_of_can_be_int8_is_said_so(network, pictures, monkeypatch):
-    monkeypatch.setattr("unrain.export.quantise_search.compare", lambda *_: Fidelity("int8", 10.0, 99, 0, 1))
+    monkeypatch.setattr("unrain.export.onnx.quantise_search.compare", lambda *_: Fidelity("int8", 10.0, 99, 0, 1))
     with pytest.raises(UnrainError, match="no layer of this network can be INT8 and keep 40 dB"):
         quantise(network_graph(network("srn", stages=1)), pictures[:1])
 

@@ -14,8 +14,8 @@ import torch
 
 from unrain import kernels
 from unrain.engine.errors import UnrainError
-from unrain.export.kernels import GRIDS, architectures, export_kernels, to_kernels
-from unrain.export.kernels_header import header
+from unrain.export.kernels.cubins import GRIDS, architectures, export_kernels, to_kernels
+from unrain.export.kernels.header import header
 from unrain.export.targets import Options
 from unrain.kernels.triton_aot import OPS
 
@@ -27,7 +27,9 @@ SETS = [pytest.param(SOME, id="some"), pytest.param(OPS, id="all", marks=pytest.
 
 def exported(folder, archs, ops):
     """In a process of its own: the interpreter of other tests would leave nothing to compile."""
-    program = f"from unrain.export.kernels import *; export_kernels(Path({str(folder)!r}), {archs}, 'fp16', {ops})"
+    program = (
+        f"from unrain.export.kernels.cubins import *; export_kernels(Path({str(folder)!r}), {archs}, 'fp16', {ops})"
+    )
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)
     return json.loads((folder / "manifest.json").read_text())
@@ -186,7 +188,7 @@ def test_a_c_program_packs_the_weights_as_the_conv_lstm_kernels_read_them(tmp_pa
 
 def test_every_kernel_has_a_grid_and_a_precision():
     program = (
-        "from unrain.kernels.triton_aot import kernels; from unrain.export.kernels import PRECISIONS\n"
+        "from unrain.kernels.triton_aot import kernels; from unrain.export.kernels.cubins import PRECISIONS\n"
         "for spec in kernels(87): print(spec.fn.__name__, len(set(PRECISIONS) & set(spec.name.split('_'))))"
     )
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}

@@ -11,10 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 from unrain.engine.errors import UnrainError
 from unrain.engine.runtime.backends.graph import network_graph
 from unrain.export.fidelity import compare, reference
-from unrain.export.onnx_export import export_onnx
-from unrain.export.onnx_half import to_half
-from unrain.export.onnx_ranges import first_overflow, layers_beyond, magnitudes
-from unrain.export.onnx_run import session
+from unrain.export.onnx.export import export_onnx
+from unrain.export.onnx.half import to_half
+from unrain.export.onnx.ranges import first_overflow, layers_beyond, magnitudes
+from unrain.export.onnx.run import session
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from onnx import TensorProto
 
 import unrain
 from unrain.export.fidelity import compare, reference
-from unrain.export.onnx_export import export_onnx
-from unrain.export.onnx_run import session
+from unrain.export.onnx.export import export_onnx
+from unrain.export.onnx.run import session
 from unrain.export.pictures import batches
 
 QUICK = ("srn", "stagewise", "timelapse", "wiper-s")

@@ -10,8 +10,8 @@ import torch
 
 from unrain.engine.errors import UnrainError
 from unrain.export.metadata import weights_hash
-from unrain.export.onnx_export import describe_onnx, export_onnx
-from unrain.export.onnx_run import session
+from unrain.export.onnx.export import describe_onnx, export_onnx
+from unrain.export.onnx.run import session
 from unrain.kernels import frame_to_tensor, tensor_to_frame
 
 

@@ -10,9 +10,9 @@ from google.protobuf import text_format
 
 from unrain.engine.errors import UnrainError
 from unrain.export.files import read_onnx
-from unrain.export.onnx_run import session
-from unrain.export.server import check, export_server
-from unrain.export.server_schema import MESSAGES, parse
+from unrain.export.onnx.run import session
+from unrain.export.server.repository import check, export_server
+from unrain.export.server.schema import MESSAGES, parse
 from unrain.export.verify import verify
 
 SIZE = (40, 56)

@@ -15,12 +15,12 @@ import unrain
 from unrain.engine.errors import UnrainError
 from unrain.engine.runtime.backends import sidecar
 from unrain.engine.runtime.identity import model_hash
-from unrain.export import tensorrt
 from unrain.export.adapter import TENSORRT, TENSORRT_RTX
 from unrain.export.metadata import weights_hash
-from unrain.export.onnx_export import build_onnx
+from unrain.export.onnx.export import build_onnx
 from unrain.export.targets import Options, export
-from unrain.export.tensorrt_build import Profile, build, read_back
+from unrain.export.tensorrt import engines as tensorrt
+from unrain.export.tensorrt.build import Profile, build, read_back
 from unrain.export.verify import verify
 
 rtx = pytest.importorskip("tensorrt_rtx")

@@ -9,7 +9,7 @@ from unrain.engine.errors import UnrainError
 from unrain.export.fidelity import Fidelity, compare
 from unrain.export.files import read_onnx, replacing, write
 from unrain.export.metadata import weights_hash
-from unrain.export.onnx_export import export_onnx
+from unrain.export.onnx.export import export_onnx
 from unrain.export.pictures import pictures_in
 from unrain.export.verify import verify
 

@@ -12,10 +12,10 @@ import unrain
 from unrain.engine.errors import UnrainError
 from unrain.export import verify as verify_module
 from unrain.export.files import read_onnx
-from unrain.export.onnx_export import export_onnx
-from unrain.export.onnx_run import session
+from unrain.export.onnx.export import export_onnx
+from unrain.export.onnx.run import session
 from unrain.export.pictures import FRAMES, batches, clips
-from unrain.export.server import configuration
+from unrain.export.server.repository import configuration
 from unrain.export.targets import Options, export
 from unrain.export.verify import verify
 
@@ -30,7 +30,7 @@ def one_clip():
     """Drawing rain takes longer than all that is done with it."""
     made = clips(batches(None, 64)[:1])
     patch = pytest.MonkeyPatch()
-    for module in (verify_module, "unrain.export.onnx_export", "unrain.export.program"):
+    for module in (verify_module, "unrain.export.onnx.export", "unrain.export.program"):
         where = f"{module}.clips" if isinstance(module, str) else (module, "clips")
         patch.setattr(*([where] if isinstance(where, str) else where), lambda _: made)
     yield made[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..engine.errors import UnrainError
+from ...engine.errors import UnrainError
 
 C_TYPES = {"i32": "int32_t", "i64": "int64_t", "fp32": "float"}
 

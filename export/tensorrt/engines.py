@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..engine.errors import UnrainError
-from ..engine.runtime.backends import sidecar
-from ..engine.runtime.identity import model_hash
-from .adapter import ADAPTERS, TENSORRT, TENSORRT_RTX, Adapter, gpu_here
-from .fidelity import RULE, Fidelity, compare, reference
-from .files import write
-from .metadata import require_same_weights
-from .onnx_export import build_onnx
-from .targets import Options, Outcome
-from .tensorrt_build import Built, Profile, build
-from .verify import fitted
+from ...engine.errors import UnrainError
+from ...engine.runtime.backends import sidecar
+from ...engine.runtime.identity import model_hash
+from ..adapter import ADAPTERS, TENSORRT, TENSORRT_RTX, Adapter, gpu_here
+from ..fidelity import RULE, Fidelity, compare, reference
+from ..files import write
+from ..metadata import require_same_weights
+from ..onnx.export import build_onnx
+from ..targets import Options, Outcome
+from ..verify import fitted
+from .build import Built, Profile, build
 
 if TYPE_CHECKING:
     import numpy as np
@@ -136,13 +136,13 @@ def verify_engine(path: Path, model: nn.Module | None, pictures: Sequence[np.nda
     library = adapter.library()
     sidecar.read_engine(path, version=library.__version__)
     if model is None:
-        from ..engine.models import load
+        from ...engine.models import load
 
         model = load(description["model"])
     require_same_weights(description, model, str(path))
     import torch
 
-    from ..engine.runtime.backends.tensorrt_runner import TensorRTRunner
+    from ...engine.runtime.backends.tensorrt_runner import TensorRTRunner
 
     device = torch.device("cuda", 0)
     runner = TensorRTRunner(library, model, path, device)
@@ -186,7 +186,7 @@ def _into_cache(model: nn.Module, made: Engine, options: Options) -> list[str]:
     """Give it to `Engine(backend="tensorrt")` on this machine, unless it is for a number of stages of its own."""
     import torch
 
-    from ..engine.runtime.backends.tensorrt import engine_file
+    from ...engine.runtime.backends.tensorrt import engine_file
 
     if options.stages not in (None, getattr(model, "stages", None)) or (options.batch or 1) != 1:
         return []

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..engine.errors import UnrainError
-from .fidelity import RULE, Fidelity, compare
-from .onnx_run import session, walk
+from ...engine.errors import UnrainError
+from ..fidelity import RULE, Fidelity, compare
 from .quantise import calibrate, convolutions, quantised
+from .run import session, walk
 
 if TYPE_CHECKING:
     import onnx

@@ -18,14 +18,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..engine.errors import UnrainError
-from ..engine.runtime.backends.packages import missing
-from .files import write
-from .kernels_header import header
-from .targets import Options, Outcome
+from ...engine.errors import UnrainError
+from ...engine.runtime.backends.packages import missing
+from ..files import write
+from ..targets import Options, Outcome
+from .header import header
 
 if TYPE_CHECKING:
-    from ..kernels.triton_aot import Compiled, KernelSpec
+    from ...kernels.triton_aot import Compiled, KernelSpec
 
 FORMAT = 1
 PRECISIONS = ("fp16", "bf16", "fp32")
@@ -105,8 +105,8 @@ def architectures(asked: Sequence[str]) -> list[int]:
 
 
 def _compile(archs: Sequence[int], precision: str, ops: Sequence[str] | None) -> list[tuple[KernelSpec, Compiled]]:
-    from ..engine.console import progress_bar
-    from ..kernels.triton_aot import OPS, compile_kernel, kernels
+    from ...engine.console import progress_bar
+    from ...kernels.triton_aot import OPS, compile_kernel, kernels
 
     try:
         known = [(arch, spec) for arch in archs for spec in kernels(arch, ops or OPS)]
@@ -211,6 +211,6 @@ def _compare(result: Compiled, types: Sequence[str]) -> None:
 def _versions() -> dict[str, str]:
     import triton
 
-    from .. import __version__
+    from ... import __version__
 
     return {"unrain": __version__, "triton": triton.__version__}

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ..engine.errors import UnrainError
-from ..engine.runtime import cache
-from .adapter import Adapter
-from .files import write
+from ...engine.errors import UnrainError
+from ...engine.runtime import cache
+from ..adapter import Adapter
+from ..files import write
 
 if TYPE_CHECKING:
     import onnx
@@ -124,7 +124,7 @@ def _strongly_typed(library: ModuleType) -> int:
 
 def _set_profile(builder: Any, config: Any, graph: onnx.ModelProto, sizes: Profile) -> dict[str, list[list[int]]]:
     """Every input with open sizes gets its three shapes; batch is closed by then."""
-    from ..engine.runtime.backends.graph import open_sides
+    from ...engine.runtime.backends.graph import open_sides
 
     profile = builder.create_optimization_profile()
     shapes = {}
@@ -190,7 +190,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 
 def _progress(library: ModuleType, interrupted: Callable[[], bool]) -> Any:
     """A bar per phase on a terminal's stderr; leave the `with` block after the build."""
-    from ..engine.console import progress_bar
+    from ...engine.console import progress_bar
 
     bar = progress_bar()
 

@@ -10,10 +10,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..engine.errors import UnrainError
-from .files import read_onnx, write
-from .onnx_export import Exported, export_onnx
-from .server_schema import parse
+from ...engine.errors import UnrainError
+from ..files import read_onnx, write
+from ..onnx.export import Exported, export_onnx
+from .schema import parse
 
 if TYPE_CHECKING:
     import onnx

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from ..engine.errors import UnrainError
+from ...engine.errors import UnrainError
 
 ENUMS = {
     "DataType": {

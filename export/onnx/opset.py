@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..engine.errors import UnrainError
-from ..engine.runtime.backends.graph import OPSET
-from .files import import_onnx
+from ...engine.errors import UnrainError
+from ...engine.runtime.backends.graph import OPSET
+from ..files import import_onnx
 
 if TYPE_CHECKING:
     import onnx

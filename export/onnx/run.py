@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..engine.errors import UnrainError
-from .onnx_ports import AT_THE_PICTURE
+from ...engine.errors import UnrainError
+from .ports import AT_THE_PICTURE
 
 if TYPE_CHECKING:
     import onnx
@@ -64,7 +64,7 @@ def initial_state(model: onnx.ModelProto, picture: np.ndarray) -> dict[str, np.n
 
 def port_shape(port: onnx.ValueInfoProto, picture: Sequence[int]) -> tuple[int, ...]:
     """What a port [B,C,h,w] is for pictures of this shape."""
-    from ..engine.runtime.backends.graph import open_sides
+    from ...engine.runtime.backends.graph import open_sides
 
     batch, _, height, width = picture
     sides = {"batch": batch, **open_sides(height, width)}

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..engine.errors import UnrainError
-from .onnx_half import LARGEST
-from .onnx_run import session, walk
+from ...engine.errors import UnrainError
+from .half import LARGEST
+from .run import session, walk
 
 if TYPE_CHECKING:
     import onnx

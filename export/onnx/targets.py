@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from ..engine.errors import UnrainError
-from .onnx_export import Exported, export_onnx
-from .server import export_server
-from .targets import Options, Outcome
+from ...engine.errors import UnrainError
+from ..server.repository import export_server
+from ..targets import Options, Outcome
+from .export import Exported, export_onnx
 
 
 def to_onnx(model: nn.Module, output: Path, options: Options) -> Outcome:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .onnx_run import session, walk
+from .run import session, walk
 
 if TYPE_CHECKING:
     import onnx

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..engine.errors import UnrainError
-from ..engine.runtime.backends.graph import OPSET
-from . import metadata
-from .files import import_onnx, write
-from .onnx_half import Islands, to_half
-from .onnx_opset import lowered
-from .onnx_ports import clamp_picture, start_sequences, take_frames
-from .onnx_ranges import Range, layers_beyond
-from .pictures import batches, calibration, clips
+from ...engine.errors import UnrainError
+from ...engine.runtime.backends.graph import OPSET
+from .. import metadata
+from ..files import import_onnx, write
+from ..pictures import batches, calibration, clips
+from .half import Islands, to_half
+from .opset import lowered
+from .ports import clamp_picture, start_sequences, take_frames
 from .quantise import biases_apart
 from .quantise_search import Quantised, quantise
+from .ranges import Range, layers_beyond
 
 if TYPE_CHECKING:
     import onnx
@@ -86,7 +86,7 @@ def build_onnx(
     others: str,
 ) -> tuple[onnx.ModelProto, Exported]:
     """The graph that `export_onnx` writes, and what there is to say about it."""
-    from ..engine.runtime.backends.graph import carried_graph, fixed, network_graph
+    from ...engine.runtime.backends.graph import carried_graph, fixed, network_graph
 
     _check(precision, others, size, batch)
     import_onnx()
@@ -133,7 +133,7 @@ def build_onnx(
 
 def note(graph: onnx.ModelProto, description: dict) -> None:
     """Put the description into the file's metadata, with the words an engineer looks for first."""
-    from .. import __version__
+    from ... import __version__
 
     graph.producer_name, graph.producer_version = "unrain", __version__
     graph.graph.name = description["model"] or "network"

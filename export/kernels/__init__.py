@@ -1,0 +1,1 @@
+"""The Triton kernels as cubins, with a header for C."""

@@ -1,0 +1,1 @@
+"""ONNX: graphs in fp32, fp16 and int8, checked against the reference."""

@@ -1,0 +1,1 @@
+"""TensorRT engines, for this machine or for named GPUs."""
