@@ -43,11 +43,9 @@ TARGETS = {
     "onnx": Target("onnx.targets", "to_onnx", ".onnx", "fp32", _GRAPH, "one file for ONNX Runtime, OpenVINO, TensorRT"),
     "int8": Target("onnx.targets", "to_int8", ".onnx", "int8", _GRAPH, "ONNX with Q/DQ, calibrated on --images"),
     "server": Target("onnx.targets", "to_server", "", "fp16", _SERVER, "a repository for NVIDIA's inference server"),
-    "tensorrt": Target(
-        "tensorrt.engines", "to_tensorrt", ".engine", "fp16", _ENGINE, "an engine for this machine's GPU"
-    ),
+    "tensorrt": Target("tensorrt.engines", "to_tensorrt", ".engine", "fp16", _ENGINE, "an engine for the GPU here"),
     "tensorrt-rtx": Target(
-        "tensorrt.engines", "to_tensorrt_rtx", ".engine", "fp16", _ENGINE, "one for the GPUs of --target"
+        "tensorrt.engines", "to_tensorrt_rtx", ".engine", "fp16", _ENGINE, "for the GPUs of --target"
     ),
     "program": Target("program", "to_program", ".unrain", "fp32", frozenset({"stages"}), "what our own core runs"),
     "kernels": Target("kernels.cubins", "to_kernels", "", "fp16", frozenset({"arch"}), "the Triton kernels as cubins"),

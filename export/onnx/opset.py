@@ -1,8 +1,8 @@
 """An ONNX graph for tools that read no newer opset than this one.
 
-The networks are translated at one opset (engine/runtime/backends/graph.py). What changed since 17 in the operations that
-they are made of is, but for reductions, their number types alone, which are no matter here. An operation whose change is
-not known is refused.
+The networks are translated at one opset (engine/runtime/backends/graph.py). What changed since 17 in the operations
+they are made of is, but for reductions, their number types alone, which are no matter here. An operation whose change
+is not known is refused.
 """
 
 from __future__ import annotations
