@@ -6,7 +6,7 @@ What stays in fp32, and why
 * the cell state: everything in a ConvLSTM behind its convolution. c adds up over all stages.
 * softmax, norms and means over the whole picture: sums over many numbers, divided by what may be small.
 * pictures: adding the rain to the picture, three channels, costs nothing and keeps eight bits exact.
-* what `beyond` names: layers whose numbers do not fit into half precision (see `onnx_ranges`).
+* what `beyond` names: layers whose numbers do not fit into half precision (see `ranges.py`).
 * what only moves or combines numbers that are in fp32 already.
 """
 
