@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,29 +12,6 @@ if TYPE_CHECKING:
     import onnx
 
 LARGEST_FILE = 2**31 - 1  # protobuf's own limit; the largest network here is under 100 MB
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; it becomes `path` at the end, and is gone if anything goes wrong."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield part
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise UnrainError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from error
-
-
-def write(path: Path, data: bytes | str) -> None:
-    with replacing(path) as part:
-        if isinstance(data, str):
-            part.write_text(data, encoding="utf-8")
-        else:
-            part.write_bytes(data)
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:

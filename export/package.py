@@ -15,10 +15,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import UnrainError
+from ..engine.files import replacing, write
 from ..engine.runtime.backends import sidecar
 from . import metadata
 from .fidelity import Fidelity, compare, reference
-from .files import replacing, write
 from .targets import Options, Outcome
 from .verify import fitted
 

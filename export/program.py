@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import UnrainError
+from ..engine.files import write
 from . import metadata
 from .fidelity import Fidelity, carried, carried_reference, compare, reference
-from .files import write
 from .pictures import clips
 from .targets import Options, Outcome
 

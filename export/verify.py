@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # suffix: module here and its function (path, model or None, pictures) -> Fidelity
 WAYS = {
     ".onnx": ("verify", "verify_onnx"),
-    ".engine": ("tensorrt", "verify_engine"),
+    ".engine": ("tensorrt.engines", "verify_engine"),
     ".pt2": ("package", "verify_package"),
     ".unrain": ("program", "verify_program"),
 }

@@ -11,6 +11,7 @@ from typing import Protocol
 from xml.sax.saxutils import escape
 
 from ..errors import UnrainError
+from ..files import write
 
 WIDTH, HEIGHT = 760, 430
 LEFT, RIGHT, TOP, BOTTOM = 74, 210, 40, 56
@@ -52,7 +53,7 @@ def save(chart: Chart, path: Path) -> None:
     """Written as what the name ends in."""
     suffix = path.suffix.lower()
     if suffix == ".svg":
-        path.write_text(svg(chart))
+        write(path, svg(chart))
     elif suffix == ".png":
         canvas = Raster()
         draw(chart, canvas)

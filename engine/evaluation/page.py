@@ -10,14 +10,15 @@ from string import Template
 import numpy as np
 from PIL import Image
 
-from .report import Example, Report, write_text
+from ..files import write
+from .report import Example, Report
 
 WIDEST = 1280  # pictures on the page are scaled down to this; the numbers are those of the full picture
 
 
 def write_page(report: Report, path: str | Path) -> None:
     """One page without other files or network: the tables, and a before/after slider for the worst pictures."""
-    write_text(path, page(report))
+    write(Path(path), page(report))
 
 
 def page(report: Report) -> str:

@@ -6,8 +6,6 @@ import csv
 import io
 import json
 import math
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UnrainError
-from ..images import make_folder
+from ..files import write
 from .flicker import Flicker
 
 
@@ -86,7 +83,7 @@ class Report:
         )
 
     def write_json(self, path: str | Path) -> None:
-        write_text(path, json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
+        write(Path(path), json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
 
     def write_csv(self, path: str | Path) -> None:
         """A line per picture and one for the mean; the metrics of the output, then those of the rainy picture."""
@@ -100,21 +97,7 @@ class Report:
             writer.writerow([row.name, row.width, row.height, *map(_digits, values), f"{row.seconds:.6f}"])
         means = [*self.output.values(), *self.rainy.values()]
         writer.writerow(["mean", "", "", *map(_digits, means), f"{self.seconds:.6f}"])
-        write_text(path, lines.getvalue())
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """The file appears under its name only when it is complete."""
-    path = Path(path)
-    make_folder(path.parent)
-    temporary = path.with_name(f".unrain-{secrets.token_hex(6)}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UnrainError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        write(Path(path), lines.getvalue())
 
 
 def _mean(values: list[float]) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UnrainError
+from ..files import write
 
 MAGIC, VERSION, ALIGNMENT, ABSENT = b"\x89UNRAIN\n", 1, 64, 0xFFFFFFFF
 HEADER = struct.Struct("<8sII32sQ10I13Q")
@@ -110,29 +110,7 @@ class Program:
 
     def save(self, path: str | Path) -> None:
         """Write the file; it appears under its name only when it is complete."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            temporary.write_bytes(self.data)
-            os.replace(temporary, path)
-        except OSError as error:
-            raise UnrainError(f"{path} cannot be written: {error.strerror}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    @staticmethod
-    def load(path: str | Path) -> Program:
-        try:
-            data = Path(path).read_bytes()
-        except OSError as error:
-            raise UnrainError(f"{path} cannot be read: {error.strerror}") from error
-        return decoded(data, str(path))
-
-    def describe(self) -> str:
-        """A readable listing."""
-        from .explain import listing
-
-        return listing(self)
+        write(Path(path), self.data)
 
 
 def _encoded(program: Program) -> bytes:

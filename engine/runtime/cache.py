@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ...kernels.kept import cache_folder, replacing
 from ..errors import UnrainError
 
 
 def folder() -> Path:
-    """UNRAIN_CACHE, or the user's cache folder. Raises an error for a user who has none."""
-    chosen = os.environ.get("UNRAIN_CACHE")
-    if chosen:
-        return Path(chosen)
+    """The user's cache folder for unrain. Raises an error for a user who has none."""
     try:
-        return _users() / "unrain"
+        return cache_folder()
     except RuntimeError as error:  # neither a HOME nor an entry in the list of users, as in many a container
         raise UnrainError("this user has no home folder to keep anything in; UNRAIN_CACHE names a folder") from error
-
-
-def _users() -> Path:
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 def key_of(**parts: Any) -> str:
@@ -48,13 +35,6 @@ def read(kind: str, key: str) -> dict[str, Any] | None:
 
 
 def write(kind: str, key: str, value: dict[str, Any]) -> None:
-    """Stores it under a temporary name and renames; a folder that cannot be written to costs the next run a trial."""
-    with suppress(OSError, UnrainError):
-        folder().mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder(), suffix=".new")
-        try:
-            with os.fdopen(handle, "w") as file:
-                json.dump(value, file, indent=1)
-            os.replace(temporary, folder() / f"{kind}-{key}.json")
-        except OSError:
-            os.unlink(temporary)
+    """A folder that cannot be written to costs the next run a trial."""
+    with suppress(OSError, UnrainError), replacing(folder() / f"{kind}-{key}.json") as part:
+        part.write_text(json.dumps(value, indent=1))

@@ -1,7 +1,6 @@
 """How a run is doing: PSNR on pictures held out of it, and the log of both."""
 
 import csv
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...kernels.kept import replacing
 from .cache import Pictures
 from .data import PairSource, TimeLapseSource, filled
 from .rain import dry_and_rainy, sample_parameters, to_tensor
@@ -83,12 +83,10 @@ class Log:
         if start and self.path.exists():
             with self.path.open(newline="") as file:
                 rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start]
-        draft = self.path.with_suffix(".part")
-        with draft.open("w", newline="") as file:
+        with replacing(self.path) as part, part.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(draft, self.path)
         self._board = _tensorboard(folder)
 
     def write(self, row: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """The training loop. The same command gives the same weights, killed and resumed or not."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...kernels.kept import replacing
 from ..errors import UnrainError
 from ..models import build
 from ..models.checkpoint import load_file, save
@@ -155,9 +155,8 @@ class Trainer:
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
-        draft = path.with_suffix(f".{os.getpid()}.part")
-        torch.save(state, draft)
-        draft.replace(path)
+        with replacing(path) as part:
+            torch.save(state, part)
 
     def resume(self, path: Path) -> None:
         """Take up the state of a run of the same network and seed; the recipe may be another, say a longer one."""

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...engine.errors import UnrainError
+from ...engine.files import write
 from ...engine.runtime.backends.packages import missing
-from ..files import write
 from ..targets import Options, Outcome
 from .header import header
 

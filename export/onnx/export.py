@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ...engine.errors import UnrainError
+from ...engine.files import write
 from ...engine.runtime.backends.graph import OPSET
 from .. import metadata
-from ..files import import_onnx, write
+from ..files import import_onnx
 from ..pictures import batches, calibration, clips
 from .half import Islands, to_half
 from .opset import lowered

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...engine.errors import UnrainError
-from ..files import read_onnx, write
+from ...engine.files import write
+from ..files import read_onnx
 from ..onnx.export import Exported, export_onnx
 from .schema import parse
 

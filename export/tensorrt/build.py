@@ -17,9 +17,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ...engine.errors import UnrainError
+from ...engine.files import write
 from ...engine.runtime import cache
 from ..adapter import Adapter
-from ..files import write
 
 if TYPE_CHECKING:
     import onnx

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...engine.errors import UnrainError
+from ...engine.files import write
 from ...engine.runtime.backends import sidecar
 from ...engine.runtime.identity import model_hash
 from ..adapter import ADAPTERS, TENSORRT, TENSORRT_RTX, Adapter, gpu_here
 from ..fidelity import RULE, Fidelity, compare, reference
-from ..files import write
 from ..metadata import require_same_weights
 from ..onnx.export import build_onnx
 from ..targets import Options, Outcome

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from ..kept import cache_folder, replacing
 from ..registry import Call, is_nhwc
 
 
@@ -116,11 +116,8 @@ def verdict(call: Call) -> str | None:
 def remember(device: torch.device, c_in: int, channels: int, dtype: torch.dtype, first: bool, found: Measured) -> None:
     """Keeps a finding for this process and, in the cache folder, for later ones."""
     findings()[_key(device, c_in, channels, dtype, first)] = found
-    path = cache_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(findings(), indent=1))
-    draft.replace(path)
+    with replacing(cache_file()) as part:
+        part.write_text(json.dumps(findings(), indent=1))
 
 
 @cache
@@ -134,8 +131,7 @@ def findings() -> dict[str, Measured]:
 
 
 def cache_file() -> Path:
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return Path(os.environ.get("UNRAIN_CACHE") or home / "unrain") / "conv_lstm_triton.json"
+    return cache_folder() / "conv_lstm_triton.json"
 
 
 def _key(device: torch.device, c_in: int, channels: int, dtype: torch.dtype, first: bool) -> str:

@@ -6,8 +6,9 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from unrain.engine.errors import UnrainError
+from unrain.engine.files import replacing, write
 from unrain.export.fidelity import Fidelity, compare
-from unrain.export.files import read_onnx, replacing, write
+from unrain.export.files import read_onnx
 from unrain.export.metadata import weights_hash
 from unrain.export.onnx.export import export_onnx
 from unrain.export.pictures import pictures_in

@@ -10,6 +10,7 @@ import typer
 
 from ..engine.console import complain, print_json, print_table, progress_bar
 from ..engine.errors import UnrainError
+from ..engine.files import write
 from ..opening import DEFAULT_MODEL, pick_device
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def command(
 
         save(drawn(answer, f"Roofline, {name} {width} x {height}"), roofline)
     if output is not None:
-        output.write_text(json.dumps(answer, indent=1) + "\n")
+        write(output, json.dumps(answer, indent=1) + "\n")
     if as_json:
         print_json(answer)
     else:

@@ -7,7 +7,6 @@ import inspect
 import logging
 import marshal
 import os
-import tempfile
 from contextlib import suppress
 from functools import cache as cached
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 
 from .... import __version__
+from ....kernels.kept import replacing
 from ...errors import UnrainError
 from .. import cache
 from ..identity import model_hash
@@ -24,7 +24,7 @@ from ..identity import model_hash
 log = logging.getLogger("unrain.runtime")
 
 _MOST_BYTES = 512 << 20  # of all that are kept
-_ENGINE = Path(__file__).resolve().parent.parent
+_ENGINE = Path(__file__).resolve().parents[2]
 _OURS = ("program", "models", "nn")  # what decides how a network of ours is recorded
 
 
@@ -64,15 +64,8 @@ def _is_whole(data: bytes) -> bool:
 def _keep(path: Path, data: bytes) -> None:
     """Whole or not at all; a folder that cannot be written to costs the next start a recording."""
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".new")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.replace(temporary, path)
-        except OSError:
-            os.unlink(temporary)
-            raise
+        with replacing(path) as part:
+            part.write_bytes(data)
         _drop_oldest(path.parent)
 
 
