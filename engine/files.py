@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..kernels import kept
 from .errors import UnrainError
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` to write to; it becomes `path` at the end, and is gone if anything goes wrong."""
+    from ..kernels import kept  # loads torch, which whoever only reads this module does not want
+
     try:
         with kept.replacing(path) as part:
             yield part
