@@ -34,7 +34,7 @@ HEIGHT, WIDTH = 192, 288
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m unrain.demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("demo-out"), help="where the pictures go")
-    parser.add_argument("--weights", type=Path, help=f"a weights file to show instead of {' and '.join(SHOWN)}")
+    parser.add_argument("--weights", type=Path, help=f"a weights file to show instead of {', '.join(SHOWN)}")
     chosen = parser.parse_args(arguments)
     try:
         return _show(chosen.out, chosen.weights)
