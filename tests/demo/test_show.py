@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import unrain
+from unrain import Engine
 from unrain.demo import show
 from unrain.engine.images import read_image
 from unrain.engine.models.checkpoint import save
@@ -30,7 +31,18 @@ def test_demo_writes_before_and_after_and_one_table(tmp_path, monkeypatch, capsy
     with av.open(str(tmp_path / "out" / "pan-stagewise.mp4")) as clip:
         frames = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
     assert len(frames) == 3 and frames[0].shape == (show.HEIGHT, 2 * show.WIDTH + 4, 3)
-    assert "ms/frame" in table and "gain" in table and "clip" in table
+    assert "ms/frame" in table and "frames/s" in table and "gain" in table and "clip" in table
+
+
+def test_a_network_made_for_video_carries_its_state_through_the_clip(tmp_path, monkeypatch):
+    engine = Engine(unrain.load("wiper-s"), backend="eager", precision="fp32")
+    pan = show.pan
+    monkeypatch.setattr(show, "pan", lambda scene: itertools.islice(pan(scene), 4))
+    carried = show._clip("wiper-s", engine, tmp_path)
+    monkeypatch.setattr(type(engine), "made_for_video", False)
+    anew = show._clip("wiper-s", engine, tmp_path)
+    assert carried[:3] == anew[:3] and carried[-2] != anew[-2]
+    assert float(carried[4]) > 0
 
 
 def test_without_weights_it_says_so_in_one_line(tmp_path, monkeypatch, capsys):
