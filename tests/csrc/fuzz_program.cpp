@@ -1,5 +1,5 @@
-// A libFuzzer target: clang++ -fsanitize=fuzzer,address,undefined. Begin with what seed_program.cpp
-// writes, or with any `.unrain`.
+// A libFuzzer target: clang++ -fsanitize=fuzzer,address,undefined. Begin with small
+// `.unrain` files: what is in weights, no check depends on.
 #include <cstdint>
 
 #include "program_bytes.h"

@@ -9,6 +9,8 @@ import pytest
 import torch
 from c_library import ROOT, STRICT, run
 
+import unrain
+
 HERE = Path(__file__).resolve().parent
 CLIENT = ROOT / "examples" / "c" / "derain.c"
 HEADER = ROOT / "csrc" / "include" / "unrain.h"
@@ -67,8 +69,9 @@ def test_the_static_library_links_with_what_pkg_config_says(prefix, environment,
 
 
 def test_cmake_finds_it(prefix, tmp_path):
+    minor = unrain.__version__.rpartition(".")[0]
     (tmp_path / "CMakeLists.txt").write_text(
-        "cmake_minimum_required(VERSION 3.16)\nproject(client LANGUAGES C)\nfind_package(unrain 0.1 REQUIRED)\n"
+        f"cmake_minimum_required(VERSION 3.16)\nproject(client LANGUAGES C)\nfind_package(unrain {minor} REQUIRED)\n"
         f"add_executable(client {CLIENT})\ntarget_link_libraries(client PRIVATE unrain::unrain)\n"
     )
     run("cmake", "-S", tmp_path, "-B", tmp_path / "build", f"-DCMAKE_PREFIX_PATH={prefix}")
