@@ -139,7 +139,8 @@ class BuildNative(build_ext):
     def _core(self) -> list[tuple[Path, list[str]]]:
         """Sources, and what flags each has of its own."""
         msvc = self.compiler.compiler_type == "msvc"
-        tiers = [(CSRC / "tiers" / f"{unit}.cpp", TIERS[unit][msvc]) for unit in units()]
+        added = ("neonbf16",) if self._has_neonbf16() else ()
+        tiers = [(CSRC / "tiers" / f"{unit}.cpp", TIERS[unit][msvc]) for unit in (*units(), *added)]
         return [*((CSRC / name, []) for name in CORE), *tiers]
 
     def _objects(self, files: list[tuple[Path, list[str]]], flags: list[str]) -> list[str]:
@@ -164,13 +165,20 @@ class BuildNative(build_ext):
         if self.compiler.compiler_type == "msvc":
             return [*MSVC_FLAGS, "/openmp"]
         # GCC's own AVX-512 header trips this warning (its PR 105593); tests/csrc holds the sources to stricter ones.
-        return [*GNU_FLAGS, "-Wno-maybe-uninitialized", *(["-fopenmp"] if self._takes("-fopenmp") else [])]
+        openmp = ["-fopenmp"] if self._takes("-fopenmp") else []
+        bf16 = ["-DUNRAIN_NEONBF16"] if self._has_neonbf16() else []
+        return [*GNU_FLAGS, "-Wno-maybe-uninitialized", *openmp, *bf16]
+
+    def _has_neonbf16(self) -> bool:
+        """Whether the compiler knows ARM's products of bfloat16; whether the processor does is Linux's to say."""
+        return "neon" in units() and sys.platform == "linux" and self._takes(TIERS["neonbf16"][0][-1])
 
     def _takes(self, flag: str) -> bool:
         """Whether the compiler links a program with this flag (Apple's has no OpenMP)."""
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "probe.cpp")
-            source.write_text("#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n")
+            with_openmp = "#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }"
+            source.write_text(f"#ifdef _OPENMP\n{with_openmp}\n#else\nint main() {{}}\n#endif\n")
             try:
                 objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=[flag])
                 self.compiler.link_executable(objects, "probe", output_dir=folder, extra_postargs=[flag])

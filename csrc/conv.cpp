@@ -4,8 +4,14 @@
 
 namespace unrain {
 
+// The unit of tiers/ that multiplies bfloat16, where this build has one.
 #if defined(__x86_64__) || defined(_M_X64)
-namespace avx512bf16 {
+#define UNRAIN_BF16_UNIT avx512bf16
+#elif defined(UNRAIN_NEONBF16)
+#define UNRAIN_BF16_UNIT neonbf16
+#endif
+#if defined(UNRAIN_BF16_UNIT)
+namespace UNRAIN_BF16_UNIT {
 const char* conv_in_bf16(const ConvLayer& layer, const ConvCall& call);
 }
 #endif
@@ -102,8 +108,8 @@ const char* run(const ConvLayer& a, const ConvCall& call, const char* tier) {
     const Tier* chosen = pick_tier(tier);
     if (chosen == nullptr) return kNoTier;
     if (call.batch == 0 || places(a, call.height) == 0 || places(a, call.width) == 0) return nullptr;
-#if defined(__x86_64__) || defined(_M_X64)
-    if (plan_of(a).products == DType::bf16) return avx512bf16::conv_in_bf16(a, call);
+#if defined(UNRAIN_BF16_UNIT)
+    if (plan_of(a).products == DType::bf16) return UNRAIN_BF16_UNIT::conv_in_bf16(a, call);
 #endif
     return chosen->conv(a, call);
 }

@@ -9,6 +9,8 @@
 #include <intrin.h>
 #elif defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(UNRAIN_NEONBF16)
+#include <sys/auxv.h>
 #endif
 
 namespace unrain {
@@ -27,9 +29,11 @@ namespace neon {
 extern const Tier tier;
 }
 #endif
+#if !defined(UNRAIN_NO_GENERIC)  // for machines all of which can run another one
 namespace generic {
 extern const Tier tier;
 }
+#endif
 
 namespace {
 
@@ -93,7 +97,9 @@ struct Choice {
 #elif defined(UNRAIN_ARM)
         tiers[n++] = &neon::tier;
 #endif
+#if !defined(UNRAIN_NO_GENERIC)
         tiers[n] = &generic::tier;
+#endif
     }
 };
 
@@ -242,6 +248,9 @@ bool multiplies_bf16() {
 #if defined(UNRAIN_X86)
     static const bool can = detect().avx512bf16;
     return can;
+#elif defined(UNRAIN_NEONBF16)
+    constexpr unsigned long kBf16 = 1UL << 14;  // HWCAP2_BF16, which older headers do not name
+    return (getauxval(AT_HWCAP2) & kBf16) != 0;
 #else
     return false;
 #endif

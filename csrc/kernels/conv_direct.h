@@ -137,7 +137,7 @@ Block<V> block_of(const ConvLayer& a, const ConvPlan& p, const ConvWindow& w, co
             w.size() * kBlock};
 }
 
-constexpr Index kPlaces = kLanes >= 16 ? 12 : kLanes == 8 ? 6 : 3;  // of a block: what the registers hold
+constexpr Index kPlaces = kSumVectors / (kBlock / kLanes);  // of a block
 
 // All places of a task by 16 outputs from k on, whose sums `sum_places(row, column, sums)` makes.
 template <class SumPlaces>

@@ -3,7 +3,7 @@
 
 #include "../simd/vec.h"
 
-#if defined(UNRAIN_DOT_BF16)
+#if defined(UNRAIN_DOT_BF16) && defined(UNRAIN_SIMD_AVX512)
 #include <immintrin.h>
 #endif
 
@@ -27,6 +27,13 @@ UNRAIN_HD void prefetch(const void* p, Index bytes) {
 #endif
 }
 
+// Vectors of sums for 16 outputs that stay in registers. AVX-512, which has 32 like NEON, takes 32 outputs.
+#if defined(UNRAIN_SIMD_NEON)
+constexpr Index kSumVectors = 24;
+#else
+constexpr Index kSumVectors = 12;
+#endif
+
 // How many inputs one product takes.
 template <class V>
 constexpr Index kDepthOf = sizeof(V) == sizeof(bf16) ? 2 : 1;
@@ -36,7 +43,20 @@ UNRAIN_HD Vec load_outputs(const float* p) { return load(p); }
 UNRAIN_HD Vec repeat(const float* p) { return set1(*p); }
 UNRAIN_HD Vec multiply_add(Vec a, Vec b, Vec c) { return fma(a, b, c); }
 
-#if defined(UNRAIN_DOT_BF16)
+#if defined(UNRAIN_DOT_BF16) && defined(UNRAIN_SIMD_NEON)
+using Value = bf16;
+UNRAIN_HD void put(bf16* p, Vec a) { vst1_u16(&p->bits, vreinterpret_u16_bf16(vcvt_bf16_f32(a.v))); }
+struct Pairs {
+    bfloat16x8_t v;
+};
+UNRAIN_HD Pairs load_outputs(const bf16* p) { return {vreinterpretq_bf16_u16(vld1q_u16(&p->bits))}; }
+UNRAIN_HD Pairs repeat(const bf16* p) {
+    std::uint32_t both;
+    std::memcpy(&both, p, sizeof(both));
+    return {vreinterpretq_bf16_u32(vdupq_n_u32(both))};
+}
+UNRAIN_HD Vec multiply_add(Pairs a, Pairs b, Vec c) { return {vbfdotq_f32(c.v, a.v, b.v)}; }
+#elif defined(UNRAIN_DOT_BF16)
 using Value = bf16;
 UNRAIN_HD void put(bf16* p, Vec a) {  // in one instruction
     const __m256bh half = _mm512_cvtneps_pbh(a.v);

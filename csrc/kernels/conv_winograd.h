@@ -17,7 +17,7 @@
 namespace unrain::UNRAIN_TIER {
 
 // Tiles that pass through the products together, and the blocks of 16 outputs that do.
-constexpr Index kGroup = kLanes >= 16 ? 12 : kLanes == 8 ? 6 : 3;
+constexpr Index kGroup = kSumVectors / (kBlock / kLanes);
 constexpr Index kWide = kLanes >= 16 ? 2 : 1;  // in registers
 constexpr Index kTogether = 2;                 // finished together: a pixel's 32 numbers share a line or two
 // Tiles that go through one product after the other: few enough that their 36 products stay in a near cache, enough

@@ -9,6 +9,7 @@
 
 void check_ops();
 void check_conv();
+void check_conv_endings();
 void check_library();
 
 int main() {
@@ -17,6 +18,7 @@ int main() {
         threads.emplace_back([] {
             check_ops();
             check_conv();
+            check_conv_endings();
             check_library();
         });
     }
