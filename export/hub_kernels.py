@@ -1,6 +1,6 @@
 """The Triton operations as a folder that the package `kernels` loads: `kernels.get_local_kernel(FOLDER)`.
 
-Source alone, there is nothing to build: a variant for CUDA, and one for the CPU, where the operations are plain PyTorch.
+Source alone, there is nothing to build: a variant for CUDA, and one for the CPU, where all is plain PyTorch.
 Each is a copy of our own folder `kernels/` without what is compiled, and its operations have a namespace of their own,
 so that it may be loaded beside this package, and beside another version of itself.
 """
