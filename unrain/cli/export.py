@@ -23,12 +23,12 @@ def command(
     to: Annotated[
         str,
         typer.Option(
-            "--to", help="onnx, int8, server, tensorrt, tensorrt-rtx, program, package, kernels or hub-kernels."
+            "--to", help="onnx, int8, server, tensorrt, tensorrt-rtx, program, package, ncnn, kernels or hub-kernels."
         ),
     ] = "onnx",
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The .onnx, .engine, .unrain or .pt2 to write; a folder for all else."),
+        typer.Option("-o", "--output", help="The .onnx, .engine, .unrain, .pt2 or .param to write; else a folder."),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option("-w", "--weights", help="Weights in place of the shipped ones.")
@@ -41,7 +41,9 @@ def command(
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option("--size", metavar="HxW", help="The only size it takes; any when left out (a package: 480x640)."),
+        typer.Option(
+            "--size", metavar="HxW", help="The only size it takes; any when left out (package, ncnn: 480x640)."
+        ),
     ] = None,
     smallest: Annotated[
         str | None,
