@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import UnrainError
+from ..engine.files import write
 from . import metadata
 from .fidelity import Fidelity, compare, reference
-from .files import write
 from .targets import Options, Outcome
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from .registry import BackendUnavailable, Call, chosen, is_nhwc, resolve, use
 
 LIMIT = 2**31  # elements of one tensor: the kernels count in 32 bits
 
-NAMESPACE = "unrain"  # of the ops; a copy of this folder takes another (export/hub_kernels.py)
+NAMESPACE = "unrain"  # of the ops; a copy of this folder takes another (export/kernels/hub.py)
 LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")
 HALF = (torch.float16, torch.bfloat16)
 Tensors = tuple[torch.Tensor | None, ...]

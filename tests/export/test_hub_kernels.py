@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import pytest
 
 from unrain.engine.errors import UnrainError
-from unrain.export.hub_kernels import LEFT_OUT, VARIANTS, to_hub_kernels
+from unrain.export.kernels.hub import LEFT_OUT, VARIANTS, to_hub_kernels
 from unrain.export.targets import Options
 
 COMPARED = """

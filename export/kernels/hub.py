@@ -11,9 +11,9 @@ import hashlib
 import json
 from pathlib import Path
 
-from ..engine.errors import UnrainError
-from .files import write
-from .targets import Options, Outcome
+from ...engine.errors import UnrainError
+from ...engine.files import write
+from ..targets import Options, Outcome
 
 NAME = "unrain-triton"
 VERSION = 1  # of the operations' arguments: it goes up when a call that worked would no longer do
@@ -44,7 +44,7 @@ Arguments and results are described in each operation's docstring.
 
 def to_hub_kernels(model: object, output: Path, options: Options) -> Outcome:
     """The folder, with a variant for each backend."""
-    from .. import __version__, kernels
+    from ... import __version__, kernels
 
     if options.precision != "fp32":
         raise UnrainError(f"the operations take every precision as it comes: leave out {options.precision}")
