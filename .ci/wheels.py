@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parents[1]
-GLIBC = "2_28"  # of RHEL 8, Debian 10 and Ubuntu 20.04, and of PyTorch's own wheels
+GLIBC = 28  # 2.28 is the oldest that must do: of RHEL 8, Debian 10 and Ubuntu 20.04, and of PyTorch's own wheels
 CROSS = "aarch64-linux-gnu-"
 
 
@@ -64,10 +65,13 @@ def native(tree: Path, folder: Path, machine: str, **environment: str) -> Path:
     made = wheel(tree, folder / machine, UNRAIN_CUDA_ARCHS="", **environment)
     if made.name.endswith("-any.whl"):
         sys.exit(f"unrain: nothing was compiled for {machine}")
-    tag = f"manylinux_{GLIBC}_{machine}"
     repaired = folder / f"{machine}-repaired"
-    run("auditwheel", "repair", "--exclude", "libgomp.so.1", "--plat", tag, "--wheel-dir", str(repaired), str(made))
+    # The tag is what the symbols allow: the tool takes a wish for one of its own machine alone.
+    run("auditwheel", "repair", "--exclude", "libgomp.so.1", "--wheel-dir", str(repaired), str(made))
     [path] = repaired.iterdir()
+    tags = [int(minor) for minor in re.findall(rf"manylinux_2_(\d+)_{machine}", path.name)]
+    if not tags or min(tags) > GLIBC:
+        sys.exit(f"unrain: {path.name} is for no glibc as old as 2.{GLIBC}")
     return path
 
 

@@ -14,22 +14,14 @@ namespace {
 const Field* fields_of(const LstmGates*) {
     using Args = LstmGates;
     static constexpr Field fields[] = {
-        UNRAIN_FIELD(pre),
-        UNRAIN_FIELD(c),
-        UNRAIN_FIELD(peephole),
-        UNRAIN_FIELD(rows),
-        UNRAIN_FIELD(inner),
-        UNRAIN_FIELD(peephole_rows),
-        UNRAIN_FIELD(dtype),
-        UNRAIN_FIELD(state_dtype),
-        UNRAIN_FIELD(h),
-        UNRAIN_FIELD(c_next),
-        UNRAIN_FIELD(grad_h),
-        UNRAIN_FIELD(grad_c_next),
-        UNRAIN_FIELD(grad_pre),
-        UNRAIN_FIELD(grad_c),
-        UNRAIN_FIELD(threads),
-        {},
+        UNRAIN_FIELD(pre),      UNRAIN_FIELD(c),
+        UNRAIN_FIELD(peephole), UNRAIN_FIELD(rows),
+        UNRAIN_FIELD(inner),    UNRAIN_FIELD(peephole_rows),
+        UNRAIN_FIELD(dtype),    UNRAIN_FIELD(state_dtype),
+        UNRAIN_FIELD(h),        UNRAIN_FIELD(c_next),
+        UNRAIN_FIELD(grad_h),   UNRAIN_FIELD(grad_c_next),
+        UNRAIN_FIELD(grad_pre), UNRAIN_FIELD(grad_c),
+        UNRAIN_FIELD(threads),  {},
     };
     return fields;
 }
@@ -69,18 +61,9 @@ const Field* fields_of(const GruGates*) {
 const Field* fields_of(const Charbonnier*) {
     using Args = Charbonnier;
     static constexpr Field fields[] = {
-        UNRAIN_FIELD(pred),
-        UNRAIN_FIELD(target),
-        UNRAIN_FIELD(count),
-        UNRAIN_FIELD(dtype),
-        UNRAIN_FIELD(eps),
-        UNRAIN_FIELD(reduction),
-        UNRAIN_FIELD(loss),
-        UNRAIN_FIELD(grad_loss),
-        UNRAIN_FIELD(grad_pred),
-        UNRAIN_FIELD(grad_target),
-        UNRAIN_FIELD(threads),
-        {},
+        UNRAIN_FIELD(pred),      UNRAIN_FIELD(target),      UNRAIN_FIELD(count),   UNRAIN_FIELD(dtype),
+        UNRAIN_FIELD(eps),       UNRAIN_FIELD(reduction),   UNRAIN_FIELD(loss),    UNRAIN_FIELD(grad_loss),
+        UNRAIN_FIELD(grad_pred), UNRAIN_FIELD(grad_target), UNRAIN_FIELD(threads), {},
     };
     return fields;
 }
@@ -88,20 +71,13 @@ const Field* fields_of(const Charbonnier*) {
 const Field* fields_of(const GaussianPyramid*) {
     using Args = GaussianPyramid;
     static constexpr Field fields[] = {
-        UNRAIN_FIELD(x),
-        UNRAIN_FIELD(pictures),
-        UNRAIN_FIELD(height),
-        UNRAIN_FIELD(width),
-        UNRAIN_FIELD(channels),
-        UNRAIN_FIELD(kernel),
-        UNRAIN_FIELD(count),
-        UNRAIN_FIELD(factors),
-        UNRAIN_FIELD(dtype),
-        UNRAIN_FIELD(levels),
-        UNRAIN_FIELD(grad_levels),
-        UNRAIN_FIELD(grad_x),
-        UNRAIN_FIELD(threads),
-        {},
+        UNRAIN_FIELD(x),           UNRAIN_FIELD(pictures),
+        UNRAIN_FIELD(height),      UNRAIN_FIELD(width),
+        UNRAIN_FIELD(channels),    UNRAIN_FIELD(kernel),
+        UNRAIN_FIELD(count),       UNRAIN_FIELD(factors),
+        UNRAIN_FIELD(dtype),       UNRAIN_FIELD(levels),
+        UNRAIN_FIELD(grad_levels), UNRAIN_FIELD(grad_x),
+        UNRAIN_FIELD(threads),     {},
     };
     return fields;
 }
@@ -109,24 +85,12 @@ const Field* fields_of(const GaussianPyramid*) {
 const Field* fields_of(const FrameToTensor*) {
     using Args = FrameToTensor;
     static constexpr Field fields[] = {
-        UNRAIN_FIELD(frame),
-        UNRAIN_FIELD(image),
-        UNRAIN_FIELD(batch),
-        UNRAIN_FIELD(height),
-        UNRAIN_FIELD(width),
-        UNRAIN_FIELD(padded_height),
-        UNRAIN_FIELD(padded_width),
-        UNRAIN_FIELD(bgr),
-        UNRAIN_FIELD(nv12),
-        UNRAIN_FIELD(channels_last),
-        UNRAIN_FIELD(black),
-        UNRAIN_FIELD(white),
-        UNRAIN_FIELD(chroma),
-        UNRAIN_FIELD(kr),
-        UNRAIN_FIELD(kb),
-        UNRAIN_FIELD(dtype),
-        UNRAIN_FIELD(threads),
-        {},
+        UNRAIN_FIELD(frame),         UNRAIN_FIELD(image),   UNRAIN_FIELD(batch),
+        UNRAIN_FIELD(height),        UNRAIN_FIELD(width),   UNRAIN_FIELD(padded_height),
+        UNRAIN_FIELD(padded_width),  UNRAIN_FIELD(bgr),     UNRAIN_FIELD(nv12),
+        UNRAIN_FIELD(channels_last), UNRAIN_FIELD(black),   UNRAIN_FIELD(white),
+        UNRAIN_FIELD(chroma),        UNRAIN_FIELD(kr),      UNRAIN_FIELD(kb),
+        UNRAIN_FIELD(dtype),         UNRAIN_FIELD(threads), {},
     };
     return fields;
 }
@@ -134,20 +98,13 @@ const Field* fields_of(const FrameToTensor*) {
 const Field* fields_of(const TensorToFrame*) {
     using Args = TensorToFrame;
     static constexpr Field fields[] = {
-        UNRAIN_FIELD(image),
-        UNRAIN_FIELD(residual),
-        UNRAIN_FIELD(frame),
-        UNRAIN_FIELD(batch),
-        UNRAIN_FIELD(image_height),
-        UNRAIN_FIELD(image_width),
-        UNRAIN_FIELD(height),
-        UNRAIN_FIELD(width),
-        UNRAIN_FIELD(bgr),
-        UNRAIN_FIELD(truncate),
-        UNRAIN_FIELD(channels_last),
-        UNRAIN_FIELD(dtype),
-        UNRAIN_FIELD(threads),
-        {},
+        UNRAIN_FIELD(image),         UNRAIN_FIELD(residual),
+        UNRAIN_FIELD(frame),         UNRAIN_FIELD(batch),
+        UNRAIN_FIELD(image_height),  UNRAIN_FIELD(image_width),
+        UNRAIN_FIELD(height),        UNRAIN_FIELD(width),
+        UNRAIN_FIELD(bgr),           UNRAIN_FIELD(truncate),
+        UNRAIN_FIELD(channels_last), UNRAIN_FIELD(dtype),
+        UNRAIN_FIELD(threads),       {},
     };
     return fields;
 }
@@ -155,22 +112,10 @@ const Field* fields_of(const TensorToFrame*) {
 const Field* fields_of(const Ssim*) {
     using Args = Ssim;
     static constexpr Field fields[] = {
-        UNRAIN_FIELD(x),
-        UNRAIN_FIELD(y),
-        UNRAIN_FIELD(pictures),
-        UNRAIN_FIELD(height),
-        UNRAIN_FIELD(width),
-        UNRAIN_FIELD(channels),
-        UNRAIN_FIELD(valid),
-        UNRAIN_FIELD(data_range),
-        UNRAIN_FIELD(taps),
-        UNRAIN_FIELD(dtype),
-        UNRAIN_FIELD(result),
-        UNRAIN_FIELD(grad),
-        UNRAIN_FIELD(grad_x),
-        UNRAIN_FIELD(grad_y),
-        UNRAIN_FIELD(threads),
-        {},
+        UNRAIN_FIELD(x),      UNRAIN_FIELD(y),        UNRAIN_FIELD(pictures), UNRAIN_FIELD(height),
+        UNRAIN_FIELD(width),  UNRAIN_FIELD(channels), UNRAIN_FIELD(valid),    UNRAIN_FIELD(data_range),
+        UNRAIN_FIELD(taps),   UNRAIN_FIELD(dtype),    UNRAIN_FIELD(result),   UNRAIN_FIELD(grad),
+        UNRAIN_FIELD(grad_x), UNRAIN_FIELD(grad_y),   UNRAIN_FIELD(threads),  {},
     };
     return fields;
 }
@@ -178,20 +123,13 @@ const Field* fields_of(const Ssim*) {
 const Field* fields_of(const MemoryRead*) {
     using Args = MemoryRead;
     static constexpr Field fields[] = {
-        UNRAIN_FIELD(query),
-        UNRAIN_FIELD(items),
-        UNRAIN_FIELD(queries),
-        UNRAIN_FIELD(items_count),
-        UNRAIN_FIELD(columns),
-        UNRAIN_FIELD(dtype),
-        UNRAIN_FIELD(read),
-        UNRAIN_FIELD(weights),
-        UNRAIN_FIELD(grad_read),
-        UNRAIN_FIELD(grad_weights),
-        UNRAIN_FIELD(grad_query),
-        UNRAIN_FIELD(grad_items),
-        UNRAIN_FIELD(threads),
-        {},
+        UNRAIN_FIELD(query),      UNRAIN_FIELD(items),
+        UNRAIN_FIELD(queries),    UNRAIN_FIELD(items_count),
+        UNRAIN_FIELD(columns),    UNRAIN_FIELD(dtype),
+        UNRAIN_FIELD(read),       UNRAIN_FIELD(weights),
+        UNRAIN_FIELD(grad_read),  UNRAIN_FIELD(grad_weights),
+        UNRAIN_FIELD(grad_query), UNRAIN_FIELD(grad_items),
+        UNRAIN_FIELD(threads),    {},
     };
     return fields;
 }
@@ -229,6 +167,7 @@ Function op(const char* name) {
 }  // namespace
 
 UNRAIN_SHOWN const Function* unrain_native_ops() {
+    // clang-format off
     static const Function ops[] = {
         op<LstmGates>("lstm_gates"),
         op<GruGates>("gru_gates"),
@@ -241,6 +180,7 @@ UNRAIN_SHOWN const Function* unrain_native_ops() {
         op<MemoryUpdate>("memory_update"),
         {},
     };
+    // clang-format on
     return ops;
 }
 

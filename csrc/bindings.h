@@ -1,5 +1,5 @@
-// What the compiled library shows to Python's ctypes (kernels/compiled.py): plain C functions, and what the structs they
-// take look like. It knows no Python, so that one build serves every version.
+// What the compiled library shows to Python's ctypes (kernels/compiled.py): plain C functions, and what the structs
+// they take look like. It knows no Python, so that one build serves every version.
 #pragma once
 
 #include <cstddef>

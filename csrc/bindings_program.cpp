@@ -1,6 +1,7 @@
-// Programs for Python: a file that was found to be right, its weights packed for a precision, a context for each call in
-// flight. Each is made by one function and ended by another. It is used only while those that it was made of are there,
-// which Python sees to; ended it may be in any order. What is wrong goes into `message`, and nothing is made then.
+// Programs for Python: a file that was found to be right, its weights packed for a precision, a context for each call
+// in flight. Each is made by one function and ended by another. It is used only while those that it was made of are
+// there, which Python sees to; ended it may be in any order. What is wrong goes into `message`, and nothing is made
+// then.
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -18,12 +19,12 @@ using program::Message;
 namespace {
 
 struct Free {
-    void operator()(void* block) const { ::operator delete(block, std::align_val_t{64}); }
+    void operator()(void* block) const { ::operator delete (block, std::align_val_t{64}); }
 };
 using Block = std::unique_ptr<void, Free>;
 
 Block block_of(std::size_t bytes, Message& message) {
-    void* block = ::operator new(bytes > 0 ? bytes : 1, std::align_val_t{64}, std::nothrow);
+    void* block = ::operator new (bytes > 0 ? bytes : 1, std::align_val_t{64}, std::nothrow);
     if (block == nullptr) message.say("not enough memory: %zu bytes", bytes);
     return Block(block);
 }

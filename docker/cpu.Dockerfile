@@ -18,9 +18,9 @@ FROM debian:12.9-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 libgomp1 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --create-home unrain
+    && useradd --uid 10001 --create-home unrain
 COPY --from=build /opt/unrain /opt/unrain
-USER unrain
+USER 10001
 WORKDIR /data
 ENTRYPOINT ["/opt/unrain/bin/unrain"]
 CMD ["--help"]

@@ -28,6 +28,7 @@ WAYS = {
     ".engine": ("tensorrt.engines", "verify_engine"),
     ".pt2": ("package", "verify_package"),
     ".unrain": ("program", "verify_program"),
+    ".param": ("ncnn", "verify_ncnn"),
 }
 
 

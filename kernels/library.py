@@ -14,7 +14,8 @@ from .registry import BackendUnavailable, Call, chosen, is_nhwc, resolve, use
 
 LIMIT = 2**31  # elements of one tensor: the kernels count in 32 bits
 
-LIBRARY = torch.library.Library("unrain", "FRAGMENT")
+NAMESPACE = "unrain"  # of the ops; a copy of this folder takes another (export/kernels/hub.py)
+LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")
 HALF = (torch.float16, torch.bfloat16)
 Tensors = tuple[torch.Tensor | None, ...]
 
@@ -73,10 +74,10 @@ def define(
     LIBRARY.define(full + schema)
     LIBRARY.impl(full, kernel, "CompositeExplicitAutograd")
     LIBRARY.impl(full, transformed, "FuncTorchDynamicLayerFrontMode")
-    torch.library.register_fake(f"unrain::{full}", fake, lib=LIBRARY)
+    torch.library.register_fake(f"{NAMESPACE}::{full}", fake, lib=LIBRARY)
     if backward:
         _differentiate_again(name)
-    return getattr(torch.ops.unrain, full).default
+    return getattr(getattr(torch.ops, NAMESPACE), full).default
 
 
 def differentiate(
@@ -99,7 +100,7 @@ def differentiate(
             found = gradients(ctx, *grads)
         return tuple(grad if needed else None for grad, needed in zip(found, ctx.needs_input_grad, strict=True))
 
-    torch.library.register_autograd(f"unrain::{name}", backward, setup_context=setup, lib=LIBRARY)
+    torch.library.register_autograd(f"{NAMESPACE}::{name}", backward, setup_context=setup, lib=LIBRARY)
 
 
 def _holds_tensors(part: Any) -> bool:
@@ -137,7 +138,7 @@ def _differentiate_again(name: str) -> None:
             for part, holds in zip(tree_unflatten(gradients, ctx.structure), holds_tensors, strict=True)
         )
 
-    torch.library.register_autograd(f"unrain::{name}_backward", backward, setup_context=setup, lib=LIBRARY)
+    torch.library.register_autograd(f"{NAMESPACE}::{name}_backward", backward, setup_context=setup, lib=LIBRARY)
 
 
 def wants_grad(*tensors: torch.Tensor | None) -> bool:

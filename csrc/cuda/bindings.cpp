@@ -6,16 +6,10 @@ using namespace unrain;
 
 // Queues one kernel on a stream; every argument comes as the bytes of its value. nullptr, or what is wrong.
 UNRAIN_SHOWN const char* unrain_native_cuda_launch(const char* name, const unsigned* grid, const unsigned* block,
-                                                   int device, void* stream, void** arguments,
-                                                   const std::size_t* sizes, std::size_t count) {
-    return launch({name,
-                   {grid[0], grid[1], grid[2]},
-                   {block[0], block[1], block[2]},
-                   device,
-                   stream,
-                   arguments,
-                   sizes,
-                   count});
+                                                   int device, void* stream, void** arguments, const std::size_t* sizes,
+                                                   std::size_t count) {
+    return launch(
+        {name, {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, device, stream, arguments, sizes, count});
 }
 
 // The names that `launch` knows, null after the last.

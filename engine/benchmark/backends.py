@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -69,6 +72,9 @@ def rows(
             found.append(Row(each.backend, each.precision, reason=each.reason))
         else:
             found.append(_engine_row(model, picture, threads, each.backend, each.precision, on_row))
+    for precision in ("fp32", "bf16") if device.type == "cpu" and picture.shape[0] == 1 and _has_ncnn() else ():
+        if wanted("ncnn", precision):
+            found.append(_ncnn_row(model, picture, threads, precision, on_row))
     for precision in AUTO:
         if wanted("auto", precision):
             found.append(_engine_row(model, picture, threads, "auto", precision, on_row))
@@ -210,6 +216,30 @@ def _channels_last_row(model: nn.Module, picture: Tensor, precision: str, on_row
     return row
 
 
+def _has_ncnn() -> bool:
+    return all(find_spec(name) is not None for name in ("ncnn", "pnnx"))
+
+
+def _ncnn_row(
+    model: nn.Module, picture: Tensor, threads: int | None, precision: str, on_row: Callable[[str], object]
+) -> Row:
+    """The runtime of phones and boards, on files for this size; its bf16 is how it stores what lies between layers."""
+    from ..runtime.ncnn import Net, convert
+
+    row = Row("ncnn", precision)
+    on_row(row.key)
+    begin = time.perf_counter()
+    try:
+        with TemporaryDirectory() as folder:
+            net = Net(*convert(model, tuple(picture.shape[-2:]), Path(folder)), precision, threads)
+        net.run(picture.numpy())
+    except UnrainError as error:
+        row.reason = str(error)
+        return row
+    row.ready, row.run = time.perf_counter() - begin, lambda x: torch.from_numpy(net.run(x.numpy()))
+    return row
+
+
 def _result(row: Row, picture: Tensor) -> Tensor:
     if row.run is None:
         raise UnrainError(f"the reference itself does not run: {row.reason}")
@@ -222,4 +252,4 @@ def known(backend: str, precision: str) -> bool:
     """Whether a table may hold rows of that name."""
     from ..runtime.backends import BACKENDS
 
-    return backend in (*BACKENDS, "channels-last", "auto", "") and precision in (*PRECISIONS, "auto", "")
+    return backend in (*BACKENDS, "channels-last", "ncnn", "auto", "") and precision in (*PRECISIONS, "auto", "")

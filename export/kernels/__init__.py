@@ -1,1 +1,1 @@
-"""The Triton kernels as cubins, with a header for C."""
+"""The Triton kernels as cubins with a header for C, and as a folder of source for the package `kernels`."""

@@ -16,6 +16,7 @@ from unrain.export.onnx.run import session  # noqa: E402
 from unrain.export.pictures import batches  # noqa: E402
 from unrain.export.verify import verify_onnx  # noqa: E402
 
+FLOAT = TensorProto.FLOAT
 SHIPPED = sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
 
 
@@ -33,8 +34,7 @@ def test_opset_17_keeps_the_rule(name, precision, tmp_path):
 
 
 def made_of(*nodes, opset=20):
-    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3, 4]) for name in ("x", "y")]
-    ports[1].type.tensor_type.shape.Clear()
+    ports = [helper.make_tensor_value_info(*port) for port in (("x", FLOAT, [2, 3, 4]), ("y", FLOAT, [2]))]
     graph = helper.make_graph(
         nodes, "few", ports[:1], ports[1:], [numpy_helper.from_array(np.array([1, 2], np.int64), "axes")]
     )

@@ -21,13 +21,14 @@ def command(
         str | None, typer.Argument(metavar="MODEL", help="A model of `unrain models`, or a weights file.")
     ] = None,
     to: Annotated[
-        str, typer.Option("--to", help="onnx, int8, server, tensorrt, tensorrt-rtx, program, kernels or package.")
+        str,
+        typer.Option(
+            "--to", help="onnx, int8, server, tensorrt, tensorrt-rtx, program, package, ncnn, kernels or hub-kernels."
+        ),
     ] = "onnx",
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--output", help="The .onnx, .engine, .unrain or .pt2 to write; a folder for server and kernels."
-        ),
+        typer.Option("-o", "--output", help="The .onnx, .engine, .unrain, .pt2 or .param to write; else a folder."),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option("-w", "--weights", help="Weights in place of the shipped ones.")
@@ -40,7 +41,9 @@ def command(
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option("--size", metavar="HxW", help="The only size it takes; any when left out (a package: 480x640)."),
+        typer.Option(
+            "--size", metavar="HxW", help="The only size it takes; any when left out (package, ncnn: 480x640)."
+        ),
     ] = None,
     smallest: Annotated[
         str | None,
@@ -121,7 +124,7 @@ def command(
         workspace=workspace * 2**20 if workspace else None,
         pictures=pictures,
     )
-    model = load_model(name or DEFAULT_MODEL, weights) if to != "kernels" else None
+    model = load_model(name or DEFAULT_MODEL, weights) if to not in ("kernels", "hub-kernels") else None
     if chosen.suffix:
         check_writable(output)
     else:

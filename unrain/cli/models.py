@@ -1,6 +1,6 @@
 """`unrain models`: every network by name."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,7 +10,7 @@ from ..engine.models import CATALOG, WEIGHTS
 
 def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False) -> None:
     """List every network: parameters, stages, and whether weights come with it."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": name,
             "parameters": entry.parameters,
@@ -24,19 +24,18 @@ def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON on 
     if as_json:
         print_json(rows)
         return
+    _print_table("Ready to run, their weights come with unrain", [row for row in rows if row["weights"]])
+    _print_table("To train, or for weights of yours", [row for row in rows if not row["weights"]])
+    print("Where they are from:")
+    for paper in dict.fromkeys(row["paper"] for row in rows):
+        first, *others = (row["name"] for row in rows if row["paper"] == paper)
+        print(f"  {first}{f' and {len(others)} like it' if others else ''}: {paper}")
+    print("\nunrain run rainy.jpg -o dry.png -n NAME takes one of them.")
+
+
+def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
+    print(title)
     print_table(
-        ["name", " parameters", " stages", "weights", "what it is"],
-        (
-            [
-                row["name"],
-                f"{row['parameters']:,}",
-                row["stages"] or "",
-                "yes" if row["weights"] else "",
-                row["summary"],
-            ]
-            for row in rows
-        ),
+        ["name", " parameters", " stages", "what it is"],
+        ([row["name"], f"{row['parameters']:,}", row["stages"] or "", row["summary"]] for row in rows),
     )
-    for paper in dict.fromkeys(str(row["paper"]) for row in rows):
-        names = [str(row["name"]) for row in rows if row["paper"] == paper]
-        print(f"{', '.join(names)}: {paper}")
