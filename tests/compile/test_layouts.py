@@ -3,8 +3,12 @@
 import pytest
 import torch
 from layouts import (
+    MattingGRU,
     OptionalStateCell,
     PeepholeCell,
+    RadarGRU,
+    RaftGRU,
+    RaftSeparableGRU,
     RecurrentDerain,
     SpatioTemporalCell,
     StackedCell,
@@ -42,3 +46,23 @@ def test_cells(name, training, compared, ran):
         counts = ran(ours, *given)
     op = "conv_lstm" if name in IN_ONE and not training else "lstm_gates"
     assert counts == {op: STAGES.get(name, 1)}, ours.report
+
+
+GRUS = {
+    "RAFT": (RaftGRU, lambda: (maps(8), maps(5)), 1),
+    "RAFT, separable": (RaftSeparableGRU, lambda: (maps(8), maps(5)), 2),
+    "RVM": (MattingGRU, lambda: (maps(8), maps(8)), 1),
+    "RVM, a clip": (MattingGRU, lambda: (torch.randn(1, 3, 8, 6, 7),), 3),
+    "DGMR": (lambda: RadarGRU().eval(), lambda: (maps(5), maps(8)), 1),
+}
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+@pytest.mark.parametrize("name", GRUS)
+def test_gated_recurrent_cells(name, training, compared, ran):
+    make, inputs, steps = GRUS[name]
+    given = inputs()
+    ours = compared(make(), given, training)
+    with torch.set_grad_enabled(training):
+        assert ran(ours, *given) == {"gru_gates": 2 * steps}, ours.report  # the reset is one of its calls
+    assert [entry.op for entry in ours.report.fused] == ["gru_gates, gru_reset"] * len(ours.report.fused)
