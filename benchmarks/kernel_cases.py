@@ -411,7 +411,7 @@ def _public_layouts(name: str, device: str) -> Case:
     last = [each.contiguous(memory_format=torch.channels_last) for each in (x, h, c)]
     one_last = deepcopy(one).to(memory_format=torch.channels_last)
     fused, fused_eight = compiled(deepcopy(one)), compiled(deepcopy(eight))
-    ours = accelerate(torch.nn.ModuleDict({"one": deepcopy(one), "eight": deepcopy(eight)}))
+    ours = {"one": accelerate(deepcopy(one)), "eight": accelerate(deepcopy(eight))}
 
     def inferred(function: Contender) -> Contender:
         return torch.inference_mode()(function)
