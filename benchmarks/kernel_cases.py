@@ -7,7 +7,6 @@ and its plain PyTorch rivals are written as their users write them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +14,6 @@ import torch
 import torch.nn.functional as F
 from case import OURS, Case, Contender, Tensor
 from rivals import (
-    EightConvolutions,
-    OneConvolution,
     compiled,
     kornia_pyramid,
     packaged_ssim,
@@ -32,7 +29,7 @@ from rivals import (
     window,
 )
 
-from unrain import accelerate, kernels
+from unrain import kernels
 
 
 class Listed(NamedTuple):
@@ -383,53 +380,6 @@ def _conv_lstm(name: str, device: str) -> Case:
         operations=2 * 9 * 64 * 128 * 256 * 256 + 13 * c.numel(),
         # Ours convolves channels-last, where PyTorch sums in another order and errs about twice as much as in NCHW.
         plain=lambda: plain_step(*last, bias),
-    )
-
-
-@listed(
-    "ConvLSTM cells in public layouts, C=32 128x128 forward",
-    "unrain, accelerate, one convolution",
-    "unrain, accelerate, eight convolutions",
-    "eager, one convolution",
-    "eager, eight convolutions",
-    "torch.compile, one convolution",
-    "torch.compile, eight convolutions",
-    devices=("cpu",),
-)
-def _public_layouts(name: str, device: str) -> Case:
-    """Both layouts with the same weights as they are, after `unrain.accelerate`, and compiled."""
-    torch.manual_seed(2)
-    channels = 32
-    one, eight = OneConvolution(channels).eval(), EightConvolutions(channels).eval()
-    with torch.no_grad():
-        for number, gate in enumerate("ifoc"):
-            rows = slice(number * channels, (number + 1) * channels)
-            getattr(eight, f"Wx{gate}").weight.copy_(one.conv.weight[rows, :channels])
-            getattr(eight, f"Wh{gate}").weight.copy_(one.conv.weight[rows, channels:])
-            getattr(eight, f"Wx{gate}").bias.copy_(one.conv.bias[rows])
-    x, h, c = (torch.randn(1, channels, 128, 128) for _ in range(3))
-    last = [each.contiguous(memory_format=torch.channels_last) for each in (x, h, c)]
-    one_last = deepcopy(one).to(memory_format=torch.channels_last)
-    fused, fused_eight = compiled(deepcopy(one)), compiled(deepcopy(eight))
-    ours = accelerate(torch.nn.ModuleDict({"one": deepcopy(one), "eight": deepcopy(eight)}))
-
-    def inferred(function: Contender) -> Contender:
-        return torch.inference_mode()(function)
-
-    return Case(
-        name,
-        {
-            "unrain, accelerate, one convolution": inferred(lambda: ours["one"](x, (h, c))),
-            "unrain, accelerate, eight convolutions": inferred(lambda: ours["eight"](x, h, c)),
-            "eager, one convolution": inferred(lambda: one(x, (h, c))),
-            "eager, eight convolutions": inferred(lambda: eight(x, h, c)),
-            "torch.compile, one convolution": inferred(lambda: fused(x, (h, c))),
-            "torch.compile, eight convolutions": inferred(lambda: fused_eight(x, h, c)),
-        },
-        inferred(lambda: deepcopy(one).double()(x.double(), (h.double(), c.double()))),
-        bytes_of(x, h, c, c, c, one.conv.weight),
-        operations=2 * 9 * 64 * 128 * 128 * 128 + 13 * c.numel(),
-        plain=inferred(lambda: one_last(last[0], (last[1], last[2]))),  # ours convolves channels-last, as above
     )
 
 

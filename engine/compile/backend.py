@@ -55,10 +55,15 @@ def backend(
         return rest(graph, inputs, mode, options)
     known = Known(traced, inputs)
     setup = rules.Setup(Safety(traced.graph), gradients, autocast(), winograd, known)
-    count = rules.apply(traced.graph, setup, report)
+    try:
+        count = rules.apply(traced.graph, setup, report)
+        traced.graph.lint()
+    except Exception as error:  # a rule that fails must not take the model with it: the graph as captured still runs
+        log.warning("a graph is left as it was: a rule failed", exc_info=True)
+        report.add(Entry("", "", "graph", "", f"a rule failed: {type(error).__name__}: {error}"))
+        return rest(graph, inputs, mode, options)
     if not count:
         return rest(graph, inputs, mode, options)
-    traced.graph.lint()
     traced.recompile()
     return known.guarded(rest(traced, inputs, mode, options), graph.forward)
 

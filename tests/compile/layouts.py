@@ -233,3 +233,80 @@ class SeparableSSIM(nn.Module):
         if self.nonnegative:
             per_channel = torch.relu(per_channel)
         return per_channel.mean()
+
+
+class RaftGRU(nn.Module):
+    """RAFT's: update, reset and candidate each by a convolution over [h, x]."""
+
+    def __init__(self, hidden=8, inputs=5):
+        super().__init__()
+        self.convz, self.convr, self.convq = (nn.Conv2d(hidden + inputs, hidden, 3, padding=1) for _ in "zrq")
+
+    def forward(self, h, x):
+        hx = torch.cat([h, x], dim=1)
+        z, r = torch.sigmoid(self.convz(hx)), torch.sigmoid(self.convr(hx))
+        q = torch.tanh(self.convq(torch.cat([r * h, x], dim=1)))
+        return (1 - z) * h + z * q
+
+
+class RaftSeparableGRU(nn.Module):
+    """RAFT's in two passes, along rows and then along columns."""
+
+    def __init__(self, hidden=8, inputs=5):
+        super().__init__()
+        for number, (kernel, padding) in enumerate((((1, 5), (0, 2)), ((5, 1), (2, 0))), 1):
+            for gate in "zrq":
+                setattr(self, f"conv{gate}{number}", nn.Conv2d(hidden + inputs, hidden, kernel, padding=padding))
+
+    def forward(self, h, x):
+        for number in (1, 2):
+            hx = torch.cat([h, x], dim=1)
+            z = torch.sigmoid(getattr(self, f"convz{number}")(hx))
+            r = torch.sigmoid(getattr(self, f"convr{number}")(hx))
+            q = torch.tanh(getattr(self, f"convq{number}")(torch.cat([r * h, x], dim=1)))
+            h = (1 - z) * h + z * q
+        return h
+
+
+class MattingGRU(nn.Module):
+    """RobustVideoMatting's ConvGRU: reset and update from one convolution, a clip or one frame, the state optional."""
+
+    def __init__(self, channels=8, kernel=3):
+        super().__init__()
+        self.channels = channels
+        self.ih = nn.Sequential(nn.Conv2d(2 * channels, 2 * channels, kernel, padding=kernel // 2), nn.Sigmoid())
+        self.hh = nn.Sequential(nn.Conv2d(2 * channels, channels, kernel, padding=kernel // 2), nn.Tanh())
+
+    def step(self, x, h):
+        r, z = self.ih(torch.cat([x, h], dim=1)).split(self.channels, dim=1)
+        c = self.hh(torch.cat([x, r * h], dim=1))
+        h = (1 - z) * h + z * c
+        return h, h
+
+    def forward(self, x, h=None):
+        if h is None:
+            h = torch.zeros((x.size(0), x.size(-3), x.size(-2), x.size(-1)), device=x.device, dtype=x.dtype)
+        if x.ndim == 5:
+            outputs = []
+            for frame in x.unbind(dim=1):
+                output, h = self.step(frame, h)
+                outputs.append(output)
+            return torch.stack(outputs, dim=1), h
+        return self.step(x, h)
+
+
+class RadarGRU(nn.Module):
+    """DGMR's: spectral norm on every convolution, a candidate by ReLU, the gate the other way round."""
+
+    def __init__(self, inputs=5, hidden=8):
+        super().__init__()
+        for name in ("read", "update", "output"):
+            convolution = nn.Conv2d(inputs + hidden, hidden, 3, padding=1)
+            setattr(self, name, nn.utils.parametrizations.spectral_norm(convolution, eps=1e-4))
+
+    def forward(self, x, previous):
+        both = torch.cat([x, previous], dim=1)
+        read, update = torch.sigmoid(self.read(both)), torch.sigmoid(self.update(both))
+        c = F.relu(self.output(torch.cat([x, read * previous], dim=1)))
+        out = update * previous + (1.0 - update) * c
+        return out, out

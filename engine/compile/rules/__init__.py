@@ -14,7 +14,7 @@ from ..report import Entry, Report, place_of
 from .canonical import gates_after_cuts, without_changes_in_place
 
 # Larger patterns before those that are a part of them.
-ORDER = ("lstm", "ssim", "charbonnier", "memory", "pyramid", "convolution")
+ORDER = ("lstm", "gru", "ssim", "charbonnier", "memory", "pyramid", "convolution")
 
 
 @dataclass

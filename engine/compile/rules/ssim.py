@@ -23,6 +23,7 @@ from . import Found, Setup
 
 WHAT = "structural similarity"
 SAME_FORMULA = 1e-9  # of float64 numbers near one
+SAME_NUMBERS = ("flatten", "view", "reshape")
 SAME_WINDOW = 1e-6  # of weights made in float32
 ARITHMETIC: dict[str, Callable[..., Any]] = {
     "add": operator.add,
@@ -48,9 +49,7 @@ def find(graph: fx.Graph, setup: Setup) -> list[Found]:
 def _every_place(node: fx.Node) -> fx.Node | None:
     """The map whose mean this is, if windowed means go into it; means of equally many means are one mean."""
     inside = node.args[0]
-    while op(inside) in ("mean", "flatten", "view", "reshape") and argument(
-        inside, "dtype" if op(inside) == "mean" else "self"
-    ) in (None, inside.args[0]):  # type: ignore[union-attr,arg-type]
+    while op(inside) in SAME_NUMBERS or (op(inside) == "mean" and argument(inside, "dtype") is None):  # type: ignore[arg-type]
         inside = inside.args[0]  # type: ignore[union-attr]
     if op(inside) not in ARITHMETIC:
         return None
