@@ -112,6 +112,20 @@ class Program:
         """Write the file; it appears under its name only when it is complete."""
         write(Path(path), self.data)
 
+    @staticmethod
+    def load(path: str | Path) -> Program:
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise UnrainError(f"{path} cannot be read: {error.strerror}") from error
+        return decoded(data, str(path))
+
+    def describe(self) -> str:
+        """A readable listing."""
+        from .explain import listing
+
+        return listing(self)
+
 
 def _encoded(program: Program) -> bytes:
     values: list[bytes] = []
