@@ -106,6 +106,7 @@ define install
 		{ echo "unrain: $(PYTHON) is missing or too old, Python 3.10 to 3.13 is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(PY) .ci/pins.py before $(VENV)
+	@rm -rf *.egg-info  # one from before would hide what is installed now
 	$(PY) -m pip install --disable-pip-version-check -q -c $(VENV)/constraints.txt -e ".[$(1)]"
 	@$(PY) .ci/pins.py after $(VENV)
 endef
