@@ -95,9 +95,11 @@ class Wiper(nn.Module):
         hidden = x.new_zeros(batch, self.config.hidden, hidden_side(height), hidden_side(width))
         return WiperState(torch.zeros_like(x), hidden)
 
-    def step(self, x: Tensor, state: WiperState) -> tuple[Tensor, WiperState]:
-        """One frame [B, 3, H, W] in [0, 1]; returns the picture and the state for the frame after it."""
+    def step(self, x: Tensor, state: WiperState | None) -> tuple[Tensor, WiperState]:
+        """One frame [B, 3, H, W] in [0, 1] after that of `state`, or after none: the picture, and the state after it."""
         check_images(x)
+        if state is None:
+            state = self.initial_state(x)
         _check_state(state, x, self.config.hidden)
         seen, crop = pad_to_multiple(torch.cat((x, state.picture), 1), _MULTIPLE)
         halved = _leaky(self.enter(F.pixel_unshuffle(seen, 2)))
@@ -114,8 +116,7 @@ class Wiper(nn.Module):
 
     def forward(self, x: Tensor, state: WiperState | None = None) -> Tensor:
         """Pictures [B, 3, H, W] in [0, 1] without their rain; each is a first frame unless a state is given."""
-        check_images(x)
-        return self.step(x, self.initial_state(x) if state is None else state)[0]
+        return self.step(x, state)[0]
 
 
 def hidden_side(side: int) -> int:

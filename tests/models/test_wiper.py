@@ -138,3 +138,9 @@ def test_bf16_keeps_40_dB(name):
             got, other = rounded.step(x.bfloat16(), other)
     error = (got.float() - wanted).square().mean()
     assert -10 * error.log10() > 40
+
+
+def test_a_frame_after_none_is_a_first_frame():
+    model, x = unrain.build("wiper-s").eval(), torch.rand(1, 3, 40, 48)
+    with torch.no_grad():
+        assert torch.equal(model.step(x, None)[0], model.step(x, model.initial_state(x))[0])
