@@ -9,8 +9,8 @@ PY := $(VENV)/bin/python
 NEWEST := build/newest-triton
 INSTALLED_BY := pyproject.toml setup.py constraints.txt .ci/pins.py $(shell find csrc -type f 2>/dev/null)
 PYTEST_FLAGS ?=
-# Two tests at a time: many use one core alone. tests/conftest.py says which stay together.
-AT_ONCE := -n 2 --dist loadgroup --no-loadscope-reorder
+# Two files of tests at a time: many use one core alone.
+AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
 
 # `make gpu` uses the .venv, or, given PYTHON, that interpreter with the torch it has.
 ifeq ($(origin PYTHON),file)

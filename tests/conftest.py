@@ -10,7 +10,6 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 LONG = ("csrc", "library", "kernels", "program")
-BUILDING = ("library", "gstreamer")
 SHARED = Path(os.environ.get("UNRAIN_SHARED", ROOT.parent / "shared"))
 
 
@@ -65,18 +64,10 @@ def seed():
     torch.manual_seed(0)
 
 
-def pytest_collection_modifyitems(config, items):
+def pytest_collection_modifyitems(items):
     if not torch.cuda.is_available():
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="no CUDA GPU on this machine"))
-    if config.pluginmanager.hasplugin("xdist"):
-        share_out(items)
-
-
-def share_out(items):
-    """What two processes take in turns: a file, or a folder whose tests share a build; the long ones first."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder in BUILDING else str(item.path)))
+    # Of what two processes take in turns, file by file, the long ones come first.
     items.sort(key=lambda item: LONG.index(name) if (name := item.path.parent.name) in LONG else len(LONG))

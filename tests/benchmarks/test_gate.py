@@ -112,7 +112,8 @@ def test_pytest_prints_wrong_and_no_speed(tmp_path):
     (tmp_path / "broken.py").write_text(BROKEN)
     command = [sys.executable, "-m", "pytest", "-p", "broken", "-p", "no:cacheprovider", "benchmarks/test_kernels.py"]
     command += ["--benchmark-only", "-k", "test_kernels and memory_update and (unrain or eager)", "--rounds", "3"]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = {**outer, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-2000:]
     summary = done.stdout[done.stdout.index("medians of one run") :]

@@ -97,7 +97,7 @@ def test_a_clip_and_its_comparison(make_clip, unrain_run, tmp_path):
 def test_a_clip_that_takes_longer_than_it_plays_says_so_on_the_same_line(make_clip, unrain_run, tmp_path, monkeypatch):
     monkeypatch.setattr("unrain.cli.pace.COSTS", {"wiper-s": 1e-6})
     monkeypatch.setattr(
-        run_video, "pace", lambda engine, frames, seconds, rate: pace(engine, frames, 1e3 * seconds, rate)
+        run_video, "pace", lambda engine, frames, seconds, rate: pace(engine, frames, 1e6 * seconds, rate)
     )
     code, out, err = unrain_run(make_clip(frames=3), "-o", tmp_path / "out.mp4")
     assert (code, err, len(out.splitlines())) == (0, "", 1)

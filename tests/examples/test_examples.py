@@ -183,7 +183,7 @@ def test_the_notebook(tmp_path, monkeypatch, capsys):
     assert shown[0] == unrain.models() and shown[2].size == (2 * 288, 192)
     said = capsys.readouterr().out
     assert "0 stages:" in said and "4 stages:" in said and "OK " in said
-    assert "swapped      ConvLSTM cell" in said
+    assert re.search(r"LSTM step +fused +lstm_gates", said)
 
 
 def test_every_example_is_listed_and_short():
