@@ -96,7 +96,7 @@ class Wiper(nn.Module):
         return WiperState(torch.zeros_like(x), hidden)
 
     def step(self, x: Tensor, state: WiperState | None) -> tuple[Tensor, WiperState]:
-        """One frame [B, 3, H, W] in [0, 1] after that of `state`, or after none: the picture, and the state after it."""
+        """One frame [B, 3, H, W] in [0, 1] after that of `state`, or after none: its picture, and the next state."""
         check_images(x)
         if state is None:
             state = self.initial_state(x)
