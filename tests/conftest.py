@@ -14,13 +14,12 @@ SHARED = Path(os.environ.get("UNRAIN_SHARED", ROOT.parent / "shared"))
 
 
 @pytest.fixture(autouse=True)
-def logs_stay():
-    """A command that a test calls takes the runtime's lines to stderr; the next test finds the log as it was."""
+def plain_log(monkeypatch):
+    """A command that a test or a fixture calls takes the runtime's lines to stderr; every test begins as on import."""
     log = logging.getLogger("unrain.runtime")
-    handlers, level, propagate = log.handlers[:], log.level, log.propagate
-    yield
-    log.handlers[:], log.propagate = handlers, propagate
-    log.setLevel(level)
+    monkeypatch.setattr(log, "handlers", [])
+    monkeypatch.setattr(log, "propagate", True)
+    log.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

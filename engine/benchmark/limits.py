@@ -37,7 +37,7 @@ class Limits(NamedTuple):
         """The best of both measurements."""
         return Limits(
             max(self.copy, other.copy),
-            {name: max(rate, other.matrix.get(name, rate)) for name, rate in self.matrix.items()},
+            {name: max(rate, other.matrix.get(name, rate)) for name, rate in {**other.matrix, **self.matrix}.items()},
         )
 
 
@@ -48,7 +48,10 @@ def measured(device: torch.device | str = "cpu", tries: int = _TRIES) -> Limits:
     the best: `or_better`.
     """
     device = torch.device(device)
-    return Limits(_copy_rate(device, tries), {name: _matrix_rate(device, name, tries) for name in _precisions(device)})
+    rates = {name: _matrix_rate(device, name, tries) for name in _precisions(device)}
+    # Where a processor has no such instructions torch still multiplies, slowly: that says nothing about the machine.
+    rates = {name: rate for name, rate in rates.items() if rate >= rates["fp32"]}
+    return Limits(_copy_rate(device, tries), rates)
 
 
 def glimpse(device: torch.device | str = "cpu") -> Limits:
