@@ -22,6 +22,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # for the tables of cases
 sys.path.insert(0, str(HERE.parent / "tests" / "kernels"))  # for the table the tests are made from
 sys.path.insert(0, str(HERE.parent / "tests" / "library"))  # for libunrain, and to call it
+sys.path.insert(0, str(HERE.parent / "tests" / "program"))  # for networks that are not ours
 sys.path.insert(0, str(HERE.parent / "tests" / "compile"))  # for the layouts of other projects
 
 import terminal  # noqa: E402

@@ -26,6 +26,8 @@ RESULTS, REASONS = HERE / "results", HERE / "reasons.json"
 PAGE, PLOTS, README = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance", ROOT / "README.md"
 BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
 SUITES = {
+    "strangers": "Networks that are not ours",
+    "realtime": "Frame in, frame out",
     "kernels": "Operations",
     "pipeline": "Stages of a pipeline",
     "training": "A step of training",

@@ -77,21 +77,25 @@ def network(name: str):
 
 
 def enter(name, contender, compete, request, device="cpu"):
-    model_name, size = name.split()
-    if model_name not in CATALOG:
+    if (model_name := name.split()[0]) not in CATALOG:
         raise pytest.UsageError(f"--models: no model is called {model_name!r}")
+    enter_as("models", network, name, contender, compete, request, device)
+
+
+def enter_as(suite, network, name, contender, compete, request, device="cpu"):
+    """`name` is that of a network and a size; `network` makes it of its name."""
+    model_name, size = name.split()
     height, width = height_width(size)
-    model = network(model_name)
     rounds = request.config.getoption("--rounds") or (5 if device == "cpu" else 30)
 
     def run_race(names: list[str]) -> dict[str, Outcome]:
-        picture = fidelity.sample(height, width).to(device)
+        model, picture = network(model_name), fidelity.sample(height, width).to(device)
         found = backends.rows(model, picture, None, lambda backend, precision: f"{backend} {precision}" in names)
         backends.time_rows(found, picture, rounds)
         count = backends.counted(model, picture)
         return {row.key: outcome(row, count(row)) for row in found}
 
-    compete("models", name, contender, run_race, device)
+    compete(suite, name, contender, run_race, device)
 
 
 def outcome(row: backends.Row, counts: dict[str, Any]) -> Outcome:

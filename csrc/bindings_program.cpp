@@ -2,6 +2,7 @@
 // in flight. Each is made by one function and ended by another. It is used only while those that it was made of are
 // there, which Python sees to; ended it may be in any order. What is wrong goes into `message`, and nothing is made
 // then.
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -56,6 +57,17 @@ struct Packed {
         return memory != nullptr && prepared.pack(memory.get(), message);
     }
     const char* name_of_tier() const { return by_name ? tier->name : nullptr; }
+};
+
+// Where each instruction that begins, and the end, leave the time in nanoseconds.
+struct Clock {
+    std::int64_t* next = nullptr;
+    std::int64_t* end = nullptr;
+
+    void stamp() {
+        using namespace std::chrono;
+        if (next != end) *next++ = duration_cast<nanoseconds>(steady_clock::now().time_since_epoch()).count();
+    }
 };
 
 struct Call {
@@ -203,6 +215,23 @@ UNRAIN_SHOWN int unrain_native_advance(void* context, std::uint32_t mark, float*
                                        std::size_t room) {
     const auto body = [&](Message& wrong) { return of<Call>(context).context->advance(mark, pictures, wrong); };
     return guarded(message, room, body) ? 1 : 0;
+}
+
+// `advance`, with the time at which each of its instructions began, and that of the end, in `times`; how many they are.
+UNRAIN_SHOWN std::size_t unrain_native_advance_timed(void* context, std::uint32_t mark, float* pictures,
+                                                     std::int64_t* times, std::size_t count, char* message,
+                                                     std::size_t room) {
+    Clock clock{times, times + count};
+    const auto stamp = [](const void* of) {
+        static_cast<Clock*>(const_cast<void*>(of))->stamp();
+        return false;
+    };
+    program::Context& at = *of<Call>(context).context;
+    at.give_up_when(stamp, &clock);
+    const bool right = guarded(message, room, [&](Message& wrong) { return at.advance(mark, pictures, wrong); });
+    at.give_up_when(nullptr, nullptr);
+    clock.stamp();
+    return right ? static_cast<std::size_t>(clock.next - times) : 0;
 }
 
 UNRAIN_SHOWN int unrain_native_port(void* context, std::uint32_t number, unrain_native_place* place, char* message,

@@ -146,6 +146,7 @@ _PROGRAM_FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "context_end": (None, _address),
     "start": (_int, _address, _uint32, _address, _text, _size),
     "advance": (_int, _address, _uint32, _address, _text, _size),
+    "advance_timed": (_size, _address, _uint32, _address, ctypes.POINTER(ctypes.c_int64), _size, _text, _size),
     "port": (_int, _address, _uint32, _place, _text, _size),
     "state": (_int, _address, _uint32, _uint32, _uint32, _place, _text, _size),
 }
@@ -229,6 +230,11 @@ class Context(_Made):
 
     def advance(self, mark: int, pictures: int) -> None:
         _asked(self.library.unrain_native_advance, self.handle, mark, pictures)
+
+    def advance_timed(self, mark: int, pictures: int) -> list[int]:
+        """When each of its instructions began, and the end, in nanoseconds."""
+        times = (ctypes.c_int64 * (self.prepared.program.instructions + 1))()
+        return times[: _asked(self.library.unrain_native_advance_timed, self.handle, mark, pictures, times, len(times))]
 
     def port(self, number: int) -> dict[str, Any]:
         return self._place(self.library.unrain_native_port, number)

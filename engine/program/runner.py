@@ -8,6 +8,8 @@ import weakref
 from collections import namedtuple
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
+from time import perf_counter_ns
 from typing import Any, NamedTuple
 
 import torch
@@ -88,6 +90,23 @@ class ProgramRunner:
                     left = self._left(context, run, mark)
                 yield Stage(picture, left)
 
+    @torch.inference_mode()
+    def times(self, x: Tensor, state: Any = None) -> list[int]:
+        """Nanoseconds: to take the picture in, for each instruction up to the last mark, to give the picture out."""
+        x, picture = self._ends(x)
+        states = self._states(x, state, None)
+        run = 0 if states is None else 1
+        mark = self.program.marks[run]
+        with self._contexts.one(x, states or ()) as context:
+            if states is not None:
+                context.fill(states)
+            began = perf_counter_ns()
+            context.start(run, x)
+            stamps = context.advance_timed(mark)
+            context.advance(mark, picture)
+            ended = perf_counter_ns()
+        return [end - start for start, end in pairwise([began, *stamps, ended])]
+
     def _ends(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The picture as the core reads it, and room for the result."""
         if x.dim() != 4 or x.shape[1] != self.program.in_channels:
@@ -140,6 +159,10 @@ class _Context:
     def advance(self, mark: int, picture: Tensor) -> None:
         self._overwritten()
         self.core.advance(mark, picture.data_ptr())
+
+    def advance_timed(self, mark: int) -> list[int]:
+        self._overwritten()
+        return self.core.advance_timed(mark, 0)
 
     def lend(self, places: list[dict]) -> list[Tensor]:
         views = [self._view(place) for place in places]

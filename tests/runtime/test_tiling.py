@@ -80,7 +80,7 @@ def test_max_memory_decides_when_to_cut():
 def test_what_the_plan_says_is_what_a_run_takes(name):
     _, ours = runner_of(name, "fused")
     ours.run(sample(96, 128))
-    [context] = ours._core._contexts._idle
+    [context] = ours.core._contexts._idle
     assert context.memory.numel() == ours.bytes(96, 128)
 
 

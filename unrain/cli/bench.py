@@ -43,6 +43,9 @@ def command(
     roofline: Annotated[
         Path | None, typer.Option("--roofline", help="Draw the rows under the machine's limits: a .svg or .png.")
     ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Instead: what our own path spends on each layer, in bf16 or the precision.")
+    ] = False,
     compared: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
@@ -63,6 +66,9 @@ def command(
     if roofline is not None and roofline.suffix.lower() not in (".svg", ".png"):
         raise UnrainError(f"--roofline writes .svg or .png, not {roofline}")
     height, width = _size(size)
+    if layers:
+        _layers(name, weights, height, width, stages, (precisions or ["bf16"])[0], rounds, threads, as_json)
+        return
     answer = measure(name, weights, height, width, stages, backends, precisions, rounds, threads, device)
     if roofline is not None:
         from ..engine.benchmark.chart import save
@@ -137,6 +143,47 @@ def measure(
         size=[height, width],
         layer_traffic=limits.layer_traffic(model, height, width),
     )
+
+
+def _layers(
+    name: str,
+    weights: Path | None,
+    height: int,
+    width: int,
+    stages: int | None,
+    precision: str,
+    rounds: int,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    import torch
+
+    from ..engine.benchmark import conditions, limits
+    from ..engine.benchmark.layers import Layer, layers
+    from ..engine.runtime import fidelity
+
+    conditions.settle(threads)
+    found = layers(_model(name, weights, stages)[0], fidelity.sample(height, width), precision, rounds)
+    if as_json:
+        print_json([row._asdict() for row in found])
+        return
+    total = sum(row.milliseconds for row in found)
+    operations = sum(row.operations for row in found)
+    rows = [
+        [
+            row.op,
+            row.module,
+            f"{row.operations / 1e9:.2f}" if row.operations else "",
+            f"{row.milliseconds:.2f}",
+            f"{100 * row.milliseconds / total:.0f}%",
+            f"{row.operations / row.milliseconds / 1e6:.0f}" if row.operations else "",
+        ]
+        for row in [*found, Layer("all", "", operations, total)]
+    ]
+    columns = ["operation", "from", " G operations", " ms", " share", " G/s"]
+    print_table(columns, rows, f"{name}, {width} x {height}, {precision}")
+    rate = limits.measured().matrix["fp32"]
+    print(f"this machine multiplies fp32 matrices at {rate / 1e9:.0f} G operations/s; {torch.get_num_threads()} threads")
 
 
 def _model(name: str, weights: Path | None, stages: int | None) -> "tuple[nn.Module, bool]":

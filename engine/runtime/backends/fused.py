@@ -85,29 +85,29 @@ class FusedProgram(Runner):
 
     def __init__(self, data: bytes, maps: str, products: str) -> None:
         self._data = data
-        self._core = ProgramRunner(data, maps, products)
+        self.core = ProgramRunner(data, maps, products)
 
     def run(self, x: Tensor) -> Tensor:
-        return self._core.run(x)
+        return self.core.run(x)
 
     def steps(self, x: Tensor, state: Any = None, image: Tensor | None = None) -> Iterator[Step]:
-        for stage in self._core.steps(x, state, image):
+        for stage in self.core.steps(x, state, image):
             yield Step(*stage)
 
     def bytes(self, height: int, width: int) -> int:
-        return self._core.bytes(height, width)
+        return self.core.bytes(height, width)
 
     @cached_property
-    def _program(self) -> Program:
+    def program(self) -> Program:
         return decoded(self._data)
 
     @cached_property
     def reach(self) -> int | None:
-        return reach(self._program)
+        return reach(self.program)
 
     @cached_property
     def summary(self) -> str:
-        runs = self._program.runs
+        runs = self.program.runs
         operations = sum(each.text.count(" + ") + 1 for run in runs for each in run.instructions)
         instructions = sum(len(run.instructions) for run in runs)
         return f"its program: {operations} operations fused into {instructions} instructions"
