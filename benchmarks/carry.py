@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from unrain import Engine, Stream, load
+from unrain.engine.benchmark.conditions import machine
 from unrain.engine.console import print_table, progress_bar
 from unrain.engine.errors import UnrainError
 from unrain.engine.evaluation.metrics import psnr_rgb
@@ -139,13 +140,6 @@ def middle(picture: np.ndarray, crop: str | None) -> np.ndarray:
     width, height = map(int, crop.split("x"))
     top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
     return np.ascontiguousarray(picture[top : top + height, left : left + width])
-
-
-def machine() -> str:
-    cpu = info()["cpu"]
-    return "-".join(
-        [*str(cpu["name"]).lower().replace("(r)", " ").replace("(tm)", " ").split(), f"{cpu['cores']}-cores"]
-    )
 
 
 def show(report: dict[str, Any], full: int) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from unrain.engine.benchmark import bystanders
 from unrain.engine.benchmark.chart import Chart, Series, svg
+from unrain.engine.benchmark.conditions import vectors
 from unrain.engine.benchmark.results import PAST, percent, read
 from unrain.engine.benchmark.roofline import roofline
 
@@ -34,8 +35,14 @@ SUITES = {
     "export": "Export and first picture",
     "startup": "Start-up",
 }
-# The networks that stand for all: in the README at 256 x 256, and with all their rows on the page.
-HEADLINE = ("srn", "brn", "stagewise", "mspfn-light", "mlmcn", "timelapse")
+# The networks that stand for all: in the README at this size, and with all their rows on the page.
+PICTURE = [256, 256]
+HEADLINE = {
+    "wiper": [720, 1280],
+    "wiper-s": [1080, 1920],
+    "wiper-l": [480, 640],
+    **dict.fromkeys(("srn", "brn", "stagewise", "mspfn-light", "mlmcn-n1", "timelapse"), PICTURE),
+}
 NOISE = 0.05  # a rival must be faster by more than this to count as faster: medians of one run differ by as much
 # What an engine row is measured against: rivals that compute no more coarsely than it may.
 ALLOWED = {"fp32": ("fp32",), "auto": ("fp32", "bf16", "fp16"), "int8": ("fp32", "bf16", "fp16", "int8")}
@@ -104,7 +111,7 @@ def machine_part(name: str, suites: dict[str, Any], reasons: dict[str, str], plo
     networks.sort(key=lambda one: (one["size"], one["model"]))
     parts += every_network(networks)
     for one in networks:
-        if one["model"] in HEADLINE:
+        if is_headline(one):
             parts += network_table(one)
     lost = [loss for suite, one in suites.items() for loss in losses(suite, one)]
     for suite, title in SUITES.items():
@@ -121,7 +128,9 @@ def machine_part(name: str, suites: dict[str, Any], reasons: dict[str, str], plo
 
 def title_of(name: str, suites: dict[str, Any]) -> str:
     facts = next(iter(suites.values()))["facts"]
-    return facts["gpu"]["name"] if "gpu" in facts else f"{facts['cores']}-core {facts['cpu']}"
+    if "gpu" in facts:
+        return facts["gpu"]["name"]
+    return ", ".join(each for each in (f"{facts['cores']}-core {facts['cpu']}", vectors(facts["features"])) if each)
 
 
 def conditions(suites: dict[str, Any]) -> list[str]:
@@ -148,16 +157,23 @@ def conditions(suites: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
+READING = (
+    "Milliseconds: the best rival that is right and computes no more coarsely (PyTorch channels-last, torch.compile, "
+    "ONNX Runtime, OpenVINO, ncnn), then unrain with a free choice of backend, and in brackets how many times faster "
+    "that is than plain PyTorch in float32, and than the rival."
+)
+
+
 def every_network(networks: list[dict[str, Any]]) -> list[str]:
-    """A row for each: what the engine takes where it may choose its backend, and the fastest of the others."""
     if not networks:
         return []
-    lines = ["### Every network", ""]
-    lines += [
-        "Milliseconds: the best rival that computes no more coarsely, then unrain with a free choice of backend, and "
-        "in brackets how many times faster that is than plain PyTorch in float32, and than the rival. An empty place: "
-        "the way that the engine chose is less faithful on this picture than was asked for, so it has no time.",
-        "",
+    absent = "An empty place: the way that the engine chose is less faithful on this picture than was asked for."
+    return ["### Every network", "", f"{READING} {absent}", "", *network_rows(networks), ""]
+
+
+def network_rows(networks: list[dict[str, Any]]) -> list[str]:
+    """A row for each: what the engine takes where it may choose its backend, and the fastest of the others."""
+    lines = [
         "| network, size | plain | fp32: rival | unrain | auto: rival | unrain | int8: rival | unrain |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
@@ -173,7 +189,7 @@ def every_network(networks: list[dict[str, Any]]) -> list[str]:
             shares = f" ({plain / time:.2f}x, {best['median_ms'] / time:.2f}x)" if time else ""
             cells.append(f"**{time:.0f}**{shares}" if time else "")
         lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, ""]
+    return lines
 
 
 def best_rival(rows: list[Row], asked: str) -> Row:
@@ -331,36 +347,21 @@ def figure(plots: dict[Path, str], name: str, chart: Chart) -> list[str]:
 
 
 def headline(machines: dict[str, dict[str, Any]]) -> str:
-    """The README's rows: what the engine takes for each network, against plain PyTorch and the best rival."""
-    lines = ["| machine | network, size | plain PyTorch | best rival | unrain | |", "|---|---|---:|---:|---:|---|"]
+    """The README's rows: the same for the networks that stand for all."""
+    parts = []
     for name, suites in machines.items():
-        for suite, one in sorted(suites.items()):
-            if suite.startswith("bench-") and one["model"] in HEADLINE and one["size"] == [256, 256]:
-                lines += headline_rows(title_of(name, suites), one)
-    if len(lines) == 2:
+        shown = {one["model"]: one for suite, one in suites.items() if suite.startswith("bench-") and is_headline(one)}
+        rows = network_rows([shown[model] for model in HEADLINE if model in shown])
+        parts += [f"On a {title_of(name, suites)}:", "", *rows, ""] if shown else []
+    if not parts:
         return ""
-    note = (
-        "Medians in milliseconds, every way compared with the float32 reference first (60 dB in fp32, 50 dB for auto, "
-        "40 dB for int8); the best rival is the fastest of PyTorch channels-last, torch.compile, ONNX Runtime and "
-        "OpenVINO that computes no more coarsely. All tables, losses too: [docs/performance.md](docs/performance.md)."
-    )
-    return "\n".join([*lines, "", note, ""])
+    faithful = "Every way is compared with the float32 reference first (60 dB in fp32, 50 for auto, 40 for int8)."
+    page = "All tables, losses too: [docs/performance.md](docs/performance.md)."
+    return "\n".join([*parts, f"{READING} {faithful} {page}", ""])
 
 
-def headline_rows(machine: str, one: dict[str, Any]) -> list[str]:
-    rows = [row for row in one["rows"] if row["median_ms"]]
-    eager = next(row for row in rows if row["contender"] == "eager fp32")
-    height, width = one["size"]
-    lines = []
-    for ours in (row for row in rows if row["backend"] == "auto"):
-        best = best_rival(rows, ours["asked"])
-        plain, rival, time = (row["median_ms"] for row in (eager, best, ours))
-        lines.append(
-            f"| {machine} | {one['model']}, {width} x {height} | {plain:.0f} | {rival:.0f} ({best['contender']}) "
-            f"| **{time:.0f}** (precision {ours['asked']}: {ours['runs']}) "
-            f"| {plain / time:.2f}x plain, {rival / time:.2f}x best |"
-        )
-    return lines
+def is_headline(one: dict[str, Any]) -> bool:
+    return one["size"] == HEADLINE.get(one["model"])
 
 
 def bold(row: Row, text: str) -> str:

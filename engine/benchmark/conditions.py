@@ -36,11 +36,16 @@ def settle(threads: int | None = None) -> None:
 
 
 def machine() -> str:
-    """The machine as the name of a folder: its GPU where there is one, else its processor and cores."""
+    """The machine as the name of a folder: its GPU where there is one, else its processor, cores and vectors."""
     found = info()
     if found["gpus"]:
         return _slug(found["gpus"][0]["name"])
-    return _slug(f"{found['cpu']['name']} {found['cpu']['cores']} cores")
+    return _slug(f"{found['cpu']['name']} {found['cpu']['cores']} cores {vectors(found['cpu']['features'])}")
+
+
+def vectors(features: list[str]) -> str:
+    """The widest there are: processors of several kinds have one name."""
+    return "AVX-512" if "avx512f" in features else "AVX2" if "avx2" in features else ""
 
 
 def facts(device: str = "cpu") -> dict[str, Any]:

@@ -44,7 +44,8 @@ def command(
         Path | None, typer.Option("--roofline", help="Draw the rows under the machine's limits: a .svg or .png.")
     ] = None,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Instead: what our own path spends on each layer, in bf16 or the precision.")
+        bool,
+        typer.Option("--layers", help="Instead: what our own path spends on each layer, in bf16 or the precision."),
     ] = False,
     compared: Annotated[
         tuple[Path, Path] | None,
@@ -183,7 +184,9 @@ def _layers(
     columns = ["operation", "from", " G operations", " ms", " share", " G/s"]
     print_table(columns, rows, f"{name}, {width} x {height}, {precision}")
     rate = limits.measured().matrix["fp32"]
-    print(f"this machine multiplies fp32 matrices at {rate / 1e9:.0f} G operations/s; {torch.get_num_threads()} threads")
+    print(
+        f"this machine multiplies fp32 matrices at {rate / 1e9:.0f} G operations/s; {torch.get_num_threads()} threads"
+    )
 
 
 def _model(name: str, weights: Path | None, stages: int | None) -> "tuple[nn.Module, bool]":
