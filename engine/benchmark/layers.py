@@ -28,8 +28,9 @@ def layers(model: nn.Module, x: Tensor, precision: str, rounds: int) -> list[Lay
     if reason := available() or fused.can_run(model, precision, x.device):
         raise UnrainError(f"its layers cannot be timed: {reason}")
     path: Any = fused.make(model, precision, x.device, None)
-    first = next(iter(path.steps(x)))
-    state = first.state if path.core.stages == 1 else None
+    state = next(iter(path.steps(x))).state if path.core.stages == 1 else None
+    if state is not None:  # in memory of its own: every round would write over one that lies in the core's
+        state = type(state)(*(each.clone() for each in state))
     run = path.program.runs[0 if state is None else 1]
     last = len(run.marks)
     done = [each for each in run.instructions[: run.marks[-1].after] if each.only_for_mark in (0, last)]

@@ -11,7 +11,7 @@ from unrain.engine.program.explain import listing
 from unrain.engine.program.runner import available
 
 pytestmark = pytest.mark.skipif(available() is not None, reason=f"the compiled part is not here: {available()}")
-NARROW = {"half": 4, "quarter": 4, "eighth": 4, "hidden": 4}
+NARROW = {"half": 4, "quarter": 4, "eighth": 4, "hidden": 8}
 
 
 def test_a_frame_that_goes_on_from_a_state_is_timed_by_its_instructions():
@@ -24,7 +24,7 @@ def test_a_frame_that_goes_on_from_a_state_is_timed_by_its_instructions():
 
 
 def test_a_recurrence_is_timed_with_all_its_stages():
-    model = unrain.build("srn", channels=4, blocks=1, stages=3).eval()
+    model = unrain.build("srn", channels=8, blocks=1, stages=3).eval()
     rows = layers(model, torch.rand(2, 3, 24, 40), "fp32", 3)
     program = unrain.record(model)
     assert len(rows) == 2 + sum(each.only_for_mark in (0, 3) for each in program.runs[0].instructions)
