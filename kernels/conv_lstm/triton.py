@@ -25,13 +25,15 @@ import triton
 import triton.language as tl
 
 from ..registry import Call, is_nhwc
-from ..triton_aot import KernelSpec
+from ..triton_aot import Grid, KernelSpec
 from ..triton_common import NAMES, available, dot, on_its_device, refuse, sigmoid, tanh
 from .packing import GROUP, Packed, pack, parts
 from .reference import first_step
 from .tiling import Tiling, default_tiling, tiling, verdict
 
 __all__ = ["available", "backward", "can_run", "forward", "launch_forward", "packed", "slower", "specs"]
+
+GRID = Grid("images * tiles_y * tiles_x * (C / BLOCK_C)", tiles_y="height / TILE_H", tiles_x="width / TILE_W")
 
 
 def can_run(call: Call) -> str | None:
@@ -415,10 +417,10 @@ def _launch(x: torch.Tensor, ready: Packed, tiles: Tiling):
     """Grid, size arguments and constants of a launch."""
     images, inputs, height, width = x.shape
     channels = ready.first_g.shape[1]
-    tiles_y, tiles_x = triton.cdiv(height, tiles.tile_h), triton.cdiv(width, tiles.tile_w)
-    grid = (images * tiles_y * tiles_x * (channels // tiles.block_c),)
     constants = {"CIN": inputs, "C": channels, "NHWC": is_nhwc(x), **tiles.constants()}
-    return grid, (height, width, tiles_y, tiles_x), constants
+    grid = GRID(images=images, height=height, width=width, **constants)
+    across = triton.cdiv(height, tiles.tile_h), triton.cdiv(width, tiles.tile_w)
+    return grid, (height, width, *across), constants
 
 
 # (Cin, C, NHWC) of the table: the widths of SRN, MSPFN and the stage-wise net, BRN's wider input, and planes for SRN.
@@ -437,5 +439,5 @@ def specs(arch: int) -> list[KernelSpec]:
                 types |= dict.fromkeys(("tiles_y", "tiles_x"), "i32")
                 types |= dict.fromkeys(("c_ptr", "c_out_ptr", "grad_c_ptr", "d_c_ptr"), "*fp32:16")
                 constants = {"CIN": inputs, "C": channels, "NHWC": nhwc, "GROUP": GROUP, **tiles.constants()}
-                found.append(KernelSpec.of(title, "conv_lstm", fn, types, constants, tiles.warps, tiles.stages))
+                found.append(KernelSpec.of(title, "conv_lstm", fn, GRID, types, constants, tiles.warps, tiles.stages))
     return found

@@ -44,7 +44,8 @@ def command(
         Path | None, typer.Option("--roofline", help="Draw the rows under the machine's limits: a .svg or .png.")
     ] = None,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Instead: what our own path spends on each layer, in bf16 or the precision.")
+        bool,
+        typer.Option("--layers", help="Instead: what our own path spends on each layer, in bf16 or the precision."),
     ] = False,
     compared: Annotated[
         tuple[Path, Path] | None,
@@ -183,25 +184,22 @@ def _layers(
     columns = ["operation", "from", " G operations", " ms", " share", " G/s"]
     print_table(columns, rows, f"{name}, {width} x {height}, {precision}")
     rate = limits.measured().matrix["fp32"]
-    print(f"this machine multiplies fp32 matrices at {rate / 1e9:.0f} G operations/s; {torch.get_num_threads()} threads")
+    print(
+        f"this machine multiplies fp32 matrices at {rate / 1e9:.0f} G operations/s; {torch.get_num_threads()} threads"
+    )
 
 
 def _model(name: str, weights: Path | None, stages: int | None) -> "tuple[nn.Module, bool]":
     """The network; with random weights where none are shipped, for they take as long."""
     import torch
 
-    from ..engine.models import CATALOG, WEIGHTS, build
+    from ..engine.models import CATALOG, WEIGHTS, build, with_stages
     from ..opening import load_model
 
     if weights is not None or name not in CATALOG or (WEIGHTS / f"{name}.safetensors").is_file():
         return load_model(name, weights, stages), True
     torch.manual_seed(0)
-    model: Any = build(name).eval()
-    if stages is not None:
-        if not hasattr(model, "stages"):
-            raise UnrainError(f"{name} has no stages to set; leave --stages out")
-        model.stages = stages
-    return model, False
+    return with_stages(build(name).eval(), stages), False
 
 
 def _compare(before: Path, after: Path, as_json: bool) -> int:

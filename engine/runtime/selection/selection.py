@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ...errors import UnrainError
-from .. import fidelity
+from .. import calibration, fidelity
 from ..backends import BACKENDS, PRECISIONS, Runner, backend, eager
 from ..identity import model_hash
 from . import trial
@@ -207,7 +207,7 @@ class Selection:
     def _proved(self, each: Candidate) -> Runner | str:
         extra = {}
         if each.precision == "int8":
-            extra["pictures"] = fidelity.calibration_pictures(self.calibration)
+            extra["pictures"] = calibration.tensors(self.calibration)
         runner = backend(each.backend).make(self.model, each.precision, self.device, self.threads, **extra)
         if (each.backend, each.precision) == ("eager", "fp32"):
             return runner
