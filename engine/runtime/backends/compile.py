@@ -16,6 +16,7 @@ from ...models.stagewise import Stagewise
 from . import Runner, Step
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+OUTDONE_BY = {"fused": "the fused path is the same convolutions with less between them"}
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _SPARE = 8  # what PyTorch allows anything
 
