@@ -22,6 +22,7 @@ __all__ = [
     "load",
     "models",
     "no_stages",
+    "repeats_one_stage",
     "with_stages",
 ]
 
@@ -94,6 +95,11 @@ def with_stages(model: "nn.Module", stages: int | None) -> "nn.Module":
 
 def no_stages(name: str) -> UnrainError:
     return UnrainError(f"{name} has no stages; leave their number out")
+
+
+def repeats_one_stage(model: object) -> bool:
+    """Whether every stage has the same weights and leaves a state of the same shape, its picture in it."""
+    return getattr(model, "repeats_one_stage", False)
 
 
 def is_for_video(model: object) -> bool:

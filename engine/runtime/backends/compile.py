@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...models import is_for_video
-from ...models.stagewise import Stagewise
+from ...models import is_for_video, repeats_one_stage
 from . import Runner, Step
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -53,7 +52,8 @@ def make(model: nn.Module, precision: str, device: torch.device, threads: int | 
 
 def _programs(model: Any) -> int:
     """How many stages there are to compile; a network whose stages share all weights has two: a first and a later."""
-    return model.stages if isinstance(model, Stagewise) else 2
+    stages = getattr(model, "stages", None)
+    return 2 if stages is None or repeats_one_stage(model) else stages
 
 
 class Compiled(Runner):

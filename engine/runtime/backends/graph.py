@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UnrainError
-from ...models import is_for_video
+from ...models import is_for_video, repeats_one_stage
 
 if TYPE_CHECKING:
     import onnx
@@ -65,13 +65,6 @@ def carried_graph(model: Any) -> onnx.ModelProto:
     model = _prepared(model)
     inputs, fields = _inputs_with_state(model)
     return _translated(_Frame(model), inputs, ["derained", *(f"{field}_out" for field in fields)])
-
-
-def repeats_one_stage(model: nn.Module) -> bool:
-    """Whether every stage has the same weights and leaves a state of the same shape, its picture in it."""
-    from ...models.srn_brn import Recurrent
-
-    return isinstance(model, Recurrent)
 
 
 def open_sides(height: int, width: int) -> dict[str, int]:
