@@ -1,7 +1,7 @@
 """What the Triton kernels share: activations, the exact dot, tiles of images, the second pass of every reduction, and
 the refusals.
 
-Imports triton at its top, so only kernels/<op>/triton.py may import it. Loops whose length is known only at run time
+Imports triton at its top, so only kernels/<op>/triton*.py may import it. Loops whose length is known only at run time
 are written with `while`: the interpreter of triton 3.6 cannot take `range` of an argument with numpy 2.4.
 """
 
