@@ -22,6 +22,7 @@ from test_pipeline import pictures
 from unrain import Engine, Stream, load
 from unrain.engine.benchmark.limits import operations
 from unrain.engine.benchmark.timing import interleaved
+from unrain.engine.psnr import psnr
 
 NETWORKS = ("wiper", "wiper-s")
 DIFFERENT = 30  # frames before the clip begins again
@@ -73,7 +74,7 @@ def differs(process: Process, reference: Process, frames: list[np.ndarray]) -> s
     for number, frame in enumerate(frames[:AGREE]):
         error = np.square(process(frame).astype(np.float32) - reference(frame)).mean()
         if error > 255**2 / 1e4:
-            return f"frame {number} is off by {10 * np.log10(255**2 / error):.1f} dB"
+            return f"frame {number} is off by {psnr(error, peak=255):.1f} dB"
     return None
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..engine.errors import UnrainError
+from ..engine.psnr import psnr
 from ..engine.runtime.fidelity import LIMITS
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def compare(run: Run, reference: Run, clips: Sequence[np.ndarray], precision: st
         broken += int((~np.isfinite(found)).sum())
         found = np.nan_to_num(found.astype(np.float64), nan=0.0, posinf=1.0, neginf=0.0).clip(0, 1)
         error = float(np.mean((found - expected) ** 2, axis=(1, 2, 3)).max())
-        worst = min(worst, np.inf if error == 0 else -10 * np.log10(error))
+        worst = min(worst, psnr(error))
         codes = np.rint(found * 255) - np.rint(expected * 255)
         largest = max(largest, int(np.abs(codes).max()))
     return Fidelity(precision, float(worst), largest, broken, sum(map(len, clips)))
@@ -75,10 +76,10 @@ def reference(model: nn.Module, stages: int | None = None) -> Run:
     """The PyTorch network in fp32 on the CPU."""
     import torch
 
+    from ..engine.models import with_stages
     from ..engine.runtime.backends.eager import Eager
 
-    model = _with_stages(model, stages)
-    runner = Eager(model, "fp32", torch.device("cpu"))
+    runner = Eager(with_stages(model, stages), "fp32", torch.device("cpu"))
     return lambda picture: runner.run(torch.from_numpy(picture)).numpy()
 
 
@@ -86,9 +87,10 @@ def carried_reference(model: nn.Module, stages: int | None = None) -> Run:
     """The same on the frames of a clip, each from the state that the one before left."""
     import torch
 
+    from ..engine.models import with_stages
     from ..engine.runtime.backends.eager import Eager
 
-    return carried(Eager(_with_stages(model, stages), "fp32", torch.device("cpu")))
+    return carried(Eager(with_stages(model, stages), "fp32", torch.device("cpu")))
 
 
 def carried(runner: Any) -> Run:
@@ -108,13 +110,3 @@ def carried(runner: Any) -> Run:
 def as_frames(run: Run) -> Run:
     """What a camera sees of it: values rounded to the nearest 8-bit code."""
     return lambda picture: (np.rint(run(picture).clip(0, 1) * 255) / 255).astype(np.float32)
-
-
-def _with_stages(model: nn.Module, stages: int | None) -> nn.Module:
-    if stages is None or stages == getattr(model, "stages", None):
-        return model
-    from copy import deepcopy
-
-    model = deepcopy(model)
-    model.stages = stages
-    return model

@@ -35,7 +35,6 @@ def describe(model: nn.Module, **more: Any) -> dict[str, Any]:
     from .. import __version__
 
     card = getattr(model, "card", {})
-    multiple = getattr(model, "multiple", None) or _module_multiple(model)
     return {
         "format": FORMAT,
         "unrain": __version__,
@@ -45,7 +44,7 @@ def describe(model: nn.Module, **more: Any) -> dict[str, Any]:
         "licence": card.get("licence", "not stated"),
         "colour": "RGB",
         "smallest": 8,
-        "pads_to": multiple,
+        "pads_to": getattr(model, "multiple", 1),
         **more,
     }
 
@@ -76,10 +75,3 @@ def require_same_weights(description: dict[str, Any], model: nn.Module, source: 
             f"{source} was exported from other weights ({found[:12]}) than these of "
             f"{getattr(model, 'name', 'the model')} ({expected[:12]}); name the right ones with --weights."
         )
-
-
-def _module_multiple(model: nn.Module) -> int:
-    """What both sides are padded to inside; 1 where any size goes through as it is."""
-    import sys
-
-    return getattr(sys.modules[type(model).__module__], "MULTIPLE", 1)

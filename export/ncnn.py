@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from copy import copy
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..engine.errors import UnrainError
 from ..engine.files import write
@@ -26,16 +25,12 @@ SIZE = (480, 640)
 
 
 def to_ncnn(model: nn.Module, output: Path, options: Options) -> Outcome:
+    from ..engine.models import with_stages
     from ..engine.runtime.ncnn import convert
 
     if options.precision not in ("fp32", "fp16"):
         raise UnrainError(f"ncnn's files are fp32 or fp16, not {options.precision}")
-    network: Any = model
-    if options.stages is not None:
-        if not hasattr(model, "stages"):
-            raise UnrainError(f"{metadata.describe(model)['model']} has no stages; leave their number out.")
-        network = copy(model)
-        network.stages = options.stages
+    network = with_stages(model, options.stages)
     size = options.size or SIZE
     places = [output, output.with_suffix(".bin"), output.with_suffix(".json")]
     with TemporaryDirectory(dir=output.parent, prefix=".ncnn-") as folder:

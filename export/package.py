@@ -34,14 +34,12 @@ def to_package(model: nn.Module, output: Path, options: Options) -> Outcome:
     """One package and its sidecar; for the CPU, or for the GPU of this machine where `--target cuda` asks for it."""
     import torch
 
+    from ..engine.models import with_stages
+
     device = options.target or "cpu"
     _check(options, device)
     size, batch = options.size or SIZE, options.batch or 1
-    network = deepcopy(model).to(device, torch.float32).eval().requires_grad_(False)
-    if options.stages is not None:
-        if not hasattr(network, "stages"):
-            raise UnrainError(f"{metadata.describe(model)['model']} has no stages; leave their number out.")
-        network.stages = options.stages
+    network = deepcopy(with_stages(model, options.stages)).to(device, torch.float32).eval().requires_grad_(False)
     image = torch.rand(batch, 3, *size, device=device)
     with torch.no_grad():
         program = torch.export.export(network, (image,))

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..engine.errors import UnrainError
 from ..engine.files import write
@@ -27,16 +26,12 @@ if TYPE_CHECKING:
 
 def to_program(model: nn.Module, output: Path, options: Options) -> Outcome:
     """One file, with what the other targets say about themselves in its card."""
+    from ..engine.models import with_stages
     from ..engine.program import record
 
     if options.precision != "fp32":
         raise UnrainError(f"a program is precise as it runs, not as it is written: leave out {options.precision}")
-    network: Any = model
-    if options.stages is not None:
-        if not hasattr(model, "stages"):
-            raise UnrainError(f"{metadata.describe(model)['model']} has no stages; leave their number out.")
-        network = copy(model)
-        network.stages = options.stages
+    network = with_stages(model, options.stages)
     program = record(network)
     stages = getattr(network, "stages", None)
     about = metadata.describe(model, target="program", precision="fp32", recorded_stages=stages)

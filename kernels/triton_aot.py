@@ -24,10 +24,37 @@ ARCHITECTURES = (80, 87, 89, 90, 100, 120)
 OPS = ("lstm_gates", "conv_lstm", "gru_gates", "charbonnier", "memory_read", "memory_update", "ssim")
 
 
+class Grid:
+    """How many programs a launch starts, written once: it is computed from `text`, and an exported kernel says it.
+
+    "images * (pixels / PIXELS)" is a product of lengths, which "/" divides into blocks, rounded up. `terms` are lengths
+    that are such quotients themselves, "height / TILE_H", or numbers that are no argument of the kernel.
+    """
+
+    def __init__(self, text: str, **terms: str | int) -> None:
+        named = {name: each for name, each in terms.items() if isinstance(each, str)}
+        self.text = ", ".join((text, *(f"{name} = {each}" for name, each in named.items())))
+        self.constants = {name: each for name, each in terms.items() if isinstance(each, int)}
+        self._factors = [_lengths(named.get(each, each)) for each in text.split(" * ")]
+
+    def __call__(self, **sizes: Any) -> tuple[int]:
+        sizes |= self.constants
+        programs = 1
+        for length, block in self._factors:
+            programs *= -(-sizes[length] // sizes[block]) if block else sizes[length]
+        return (programs,)
+
+
+def _lengths(factor: str) -> tuple[str, str]:
+    length, _, block = factor.strip("()").partition(" / ")
+    return length, block
+
+
 @dataclass(frozen=True)
 class KernelSpec:
     """One kernel, ready to compile.
 
+    grid       how many programs it is launched with
     signature  per run-time argument in order its type: "*fp16:16" a pointer, "i32" an integer, "fp32" a number;
                ":16" promises a multiple of 16
     constants  per compile-time argument its value; an argument is in one of the two
@@ -36,6 +63,7 @@ class KernelSpec:
     name: str
     op: str
     fn: Any
+    grid: Grid
     signature: Mapping[str, str]
     constants: Mapping[str, Any]
     warps: int
@@ -47,6 +75,7 @@ class KernelSpec:
         name: str,
         op: str,
         fn: Any,
+        grid: Grid,
         types: Mapping[str, str],
         constants: Mapping[str, Any],
         warps: int,
@@ -54,7 +83,8 @@ class KernelSpec:
     ) -> KernelSpec:
         """Takes types and constants in any order and with names the kernel does not have; constants win."""
         kept = {each: constants[each] for each in fn.arg_names if each in constants}
-        return cls(name, op, fn, {each: types[each] for each in fn.arg_names if each not in kept}, kept, warps, stages)
+        left = {each: types[each] for each in fn.arg_names if each not in kept}
+        return cls(name, op, fn, grid, left, kept, warps, stages)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""What the Triton kernels share: activations, the exact dot, the second pass of every reduction, and the refusals.
+"""What the Triton kernels share: activations, the exact dot, tiles of images, the second pass of every reduction, and
+the refusals.
 
-Imports triton at its top, so only kernels/<op>/triton.py may import it. Loops whose length is known only at run time
+Imports triton at its top, so only kernels/<op>/triton*.py may import it. Loops whose length is known only at run time
 are written with `while`: the interpreter of triton 3.6 cannot take `range` of an argument with numpy 2.4.
 """
 
@@ -14,7 +15,7 @@ import triton
 import triton.language as tl
 
 from .registry import Call
-from .triton_aot import KernelSpec
+from .triton_aot import Grid, KernelSpec
 
 # Read once: triton decides at decoration time whether a kernel is compiled or interpreted.
 INTERPRETED: bool = triton.knobs.runtime.interpret
@@ -112,6 +113,25 @@ def dot(a, b, acc):
     return tl.dot(a, b, acc, input_precision="ieee")
 
 
+IMAGES_GRID = Grid("images * (pixels / PIXELS) * (channels / CHANNELS)")
+
+
+@triton.jit
+def tile_of_image(channels, pixels, CHANNELS: tl.constexpr, PIXELS: tl.constexpr):
+    """This program's image, channels [1, CHANNELS] and pixels [PIXELS, 1], and which of them exist."""
+    channel_blocks = tl.cdiv(channels, CHANNELS)
+    pixel_blocks = tl.cdiv(pixels, PIXELS)
+    program = tl.program_id(0)
+    channel = (program % channel_blocks) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
+    program = program // channel_blocks
+    pixel = (program % pixel_blocks).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)[:, None]
+    image = (program // pixel_blocks).to(tl.int64)
+    return image, channel.to(tl.int64), pixel, (channel < channels) & (pixel < pixels)
+
+
+SUM_GRID = Grid("columns / COLUMNS")
+
+
 @triton.jit
 def sum_rows_kernel(source_ptr, out_ptr, rows, columns, divisor, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
@@ -130,7 +150,7 @@ def sum_rows(source: torch.Tensor, out: torch.Tensor, divisor: float = 1.0) -> N
     """The second pass of a reduction: out = sum of the rows of a float32 [rows, columns] / divisor, in fixed order."""
     rows, columns = source.shape
     blocks = sum_rows_blocks(columns)
-    grid = (triton.cdiv(columns, blocks["COLUMNS"]),)
+    grid = SUM_GRID(columns=columns, COLUMNS=blocks["COLUMNS"])
     sum_rows_kernel[grid](source, out, rows, columns, float(divisor), **blocks, num_warps=4)
 
 
@@ -144,5 +164,5 @@ def sum_rows_specs(op: str, columns: int) -> list[KernelSpec]:
     for name in NAMES.values():
         types = {"source_ptr": "*fp32:16", "out_ptr": f"*{name}:16", "rows": "i32", "columns": "i32", "divisor": "fp32"}
         constants = sum_rows_blocks(columns) | ({"columns": 1} if columns == 1 else {})
-        found.append(KernelSpec.of(f"{op}_sum_rows_{name}", op, sum_rows_kernel, types, constants, 4))
+        found.append(KernelSpec.of(f"{op}_sum_rows_{name}", op, sum_rows_kernel, SUM_GRID, types, constants, 4))
     return found

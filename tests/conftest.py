@@ -1,4 +1,4 @@
-"""What every test may ask for: the reference data folder, and a fixed seed."""
+"""What every test may ask for: the reference data, a command line that is run, weights in a file; and a fixed seed."""
 
 import logging
 import os
@@ -40,6 +40,32 @@ def shared():
         return path
 
     return find
+
+
+@pytest.fixture
+def unrain_run(capfd):
+    """Run one command line in this process: exit code, stdout, stderr."""
+    from unrain.cli.main import main
+
+    def run(*words) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = main([str(word) for word in words])
+        return code, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory):
+    """`saved(model)` is the path of a file with its weights; what else is said stands in the file's card."""
+    from unrain.engine.models.checkpoint import save
+
+    def write(model, **card) -> str:
+        path = tmp_path_factory.mktemp("weights") / f"{model.name}.safetensors"
+        save(model, path, **card)
+        return str(path)
+
+    return write
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -20,14 +20,9 @@ DEFAULT_MODEL = "srn"
 
 def load_model(name: str, weights: Path | None = None, stages: int | None = None) -> "nn.Module":
     """The model with its weights; `stages` sets how often a recurrent one runs."""
-    from .engine.models import load
+    from .engine.models import load, with_stages
 
-    model: Any = load(name, weights)
-    if stages is not None:
-        if not hasattr(model, "stages"):
-            raise UnrainError(f"{name} has no stages to set; leave --stages out")
-        model.stages = stages
-    return model
+    return with_stages(load(name, weights), stages)
 
 
 def prepare_engine(

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import UnrainError
+from ..models import is_for_video
 from .flicker import FlickerMeter
 from .metrics import BLIND, DEFINITIONS, metric
 from .pairs import Pair
@@ -63,7 +64,7 @@ def evaluate_video(
 
     A network with a state of its own carries it from frame to frame, unless `carry` is off.
     """
-    if carry and isinstance(model, nn.Module) and hasattr(model, "step"):
+    if carry and isinstance(model, nn.Module) and is_for_video(model):
         name, model = name or _name(model), Carrying(model)
     if any(frame.clean is None for frame in frames):
         raise UnrainError("flicker is measured against a clean clip; leave --video out for photos that have none")

@@ -13,13 +13,13 @@ is computed in double precision, and a batch gives the mean of its pictures' val
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 
 from ..errors import UnrainError
+from ..psnr import psnr
 from .fsim import fsim, fsimc
 from .niqe import niqe
 from .planes import Picture, as_pair, automatic_factor, filter_valid, gaussian, luma
@@ -32,12 +32,12 @@ C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 def psnr_y(x: Picture, clean: Picture) -> float:
     """Peak signal-to-noise ratio of the BT.601 luminance in dB, peak 1; infinite for equal pictures."""
     a, b = as_pair(x, clean)
-    return _psnr(luma(a), luma(b))
+    return _mean_psnr(luma(a), luma(b))
 
 
 def psnr_rgb(x: Picture, clean: Picture) -> float:
     """Peak signal-to-noise ratio over the three channels together in dB, peak 1; infinite for equal pictures."""
-    return _psnr(*as_pair(x, clean))
+    return _mean_psnr(*as_pair(x, clean))
 
 
 def ssim_y(x: Picture, clean: Picture) -> float:
@@ -86,9 +86,8 @@ def metric(name: str) -> Callable[[Picture, Picture], float]:
     return METRICS[name]
 
 
-def _psnr(a: torch.Tensor, b: torch.Tensor) -> float:
-    errors = (a - b).square_().flatten(1).mean(1).tolist()
-    values = [math.inf if error == 0 else -10 * math.log10(error) for error in errors]
+def _mean_psnr(a: torch.Tensor, b: torch.Tensor) -> float:
+    values = [psnr(error) for error in (a - b).square_().flatten(1).mean(1).tolist()]
     return sum(values) / len(values)
 
 

@@ -1,6 +1,7 @@
 """The five deraining systems as plain PyTorch, by name: list them, build them, load weights into them."""
 
 import difflib
+from copy import copy
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +13,18 @@ from .catalog import CATALOG, Entry
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["CATALOG", "Entry", "build", "find", "is_for_video", "load", "models"]
+__all__ = [
+    "CATALOG",
+    "Entry",
+    "build",
+    "find",
+    "is_for_video",
+    "load",
+    "models",
+    "no_stages",
+    "repeats_one_stage",
+    "with_stages",
+]
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
@@ -66,6 +78,28 @@ def load(name_or_path: "str | Path", weights: "str | Path | None" = None) -> "nn
             f"or convert a published checkpoint with `unrain convert FILE` and load that."
         )
     return load_file(shipped, name=name)
+
+
+def with_stages(model: "nn.Module", stages: int | None) -> "nn.Module":
+    """The network, or, for another number of stages, a copy that shares its weights."""
+    if stages is None:
+        return model
+    if getattr(model, "stages", None) is None:
+        raise no_stages(getattr(model, "name", type(model).__name__))
+    if stages < 1:
+        raise UnrainError(f"stages must be at least 1, got {stages}")
+    other: Any = copy(model)
+    other.stages = stages
+    return other
+
+
+def no_stages(name: str) -> UnrainError:
+    return UnrainError(f"{name} has no stages; leave their number out")
+
+
+def repeats_one_stage(model: object) -> bool:
+    """Whether every stage has the same weights and leaves a state of the same shape, its picture in it."""
+    return getattr(model, "repeats_one_stage", False)
 
 
 def is_for_video(model: object) -> bool:

@@ -160,6 +160,7 @@ class Recurrent(nn.Module):
     """The part that SRN and BRN share: a stage is repeated T times, and can go on from any state."""
 
     stages: int
+    repeats_one_stage = True
 
     def initial_state(self, x: Tensor) -> State:
         """The state before the first stage: pictures start at the rainy one, hidden states at zero."""

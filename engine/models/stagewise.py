@@ -82,6 +82,7 @@ class Refine(nn.Module):
 
 class Stagewise(nn.Module):
     Config = StagewiseConfig
+    repeats_one_stage = False
 
     def __init__(self, config: StagewiseConfig) -> None:
         super().__init__()

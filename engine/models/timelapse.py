@@ -40,7 +40,6 @@ from ..errors import UnrainError
 from .sizing import check_images, pad_to_multiple
 
 CHANNELS = 64
-MULTIPLE = 16  # three halvings, and at least 2 x 2 queries for the instance normalisation of the smallest picture
 UPDATES = ("soft", "hard")
 
 
@@ -71,6 +70,7 @@ class Separation(NamedTuple):
 
 class Timelapse(nn.Module):
     Config = TimelapseConfig
+    multiple = 16  # three halvings, and at least 2 x 2 queries for the instance normalisation of the smallest picture
 
     def __init__(self, config: TimelapseConfig | None = None) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class Timelapse(nn.Module):
     def separate(self, x: Tensor, items: Tensor | None = None) -> Separation:
         """Everything about one view; `items` stand in for the stored memory."""
         check_images(x)
-        padded, crop = pad_to_multiple(x, MULTIPLE)
+        padded, crop = pad_to_multiple(x, self.multiple)
         features, skips = self.encode(padded)
         query = self.query(features)
         rain = crop(self.decode(query, self.read(query, items), skips))

@@ -71,6 +71,7 @@ class Wiper(nn.Module):
     """From a rainy frame and the state the frame before left to a picture without rain and the next state."""
 
     Config = WiperConfig
+    multiple = _MULTIPLE
 
     def __init__(self, config: WiperConfig) -> None:
         super().__init__()
@@ -101,7 +102,7 @@ class Wiper(nn.Module):
         if state is None:
             state = self.initial_state(x)
         _check_state(state, x, self.config.hidden)
-        seen, crop = pad_to_multiple(torch.cat((x, state.picture), 1), _MULTIPLE)
+        seen, crop = pad_to_multiple(torch.cat((x, state.picture), 1), self.multiple)
         halved = _leaky(self.enter(F.pixel_unshuffle(seen, 2)))
         quartered = _leaky(self.to_quarter(halved))
         merged = _leaky(self.merge(torch.cat((quartered, state.hidden), 1)))

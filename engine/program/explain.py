@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .file import ADD, Instruction, Program, Run, Value
-from .operations import ACTS
+from .graph import ACTS
 
 SEES_ALL = ("mean", "instance_norm")
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import UnrainError
 
 VECTOR, RAW = -1, -2
+ACTS = ("none", "relu", "relu6", "slope", "sigmoid", "tanh", "silu", "gelu")
 
 
 class Refused(UnrainError):

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from . import file
-from .graph import VECTOR, Node, Refused, Run, ancestors
-from .operations import ACTS
+from .graph import ACTS, VECTOR, Node, Refused, Run, ancestors
 from .rules.joined import MOST
 from .rules.shared import Contents
 

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from . import own  # noqa: F401  # its meanings, too
+from . import operations  # noqa: F401  # what they mean
 from .graph import Mark, Node, Refused, Run, listed
-from .operations import Translator
+from .translate import Translator
 
 SIDES = 192, 320  # multiples of 64 and unlike any number of channels
 PADDINGS = {"reflection_pad2d": 0, "index": 0, "replication_pad2d": 1, "constant_pad_nd": 2}

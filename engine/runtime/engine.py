@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from copy import copy
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from ...kernels import frame_to_tensor, tensor_to_frame
 from ..errors import UnrainError
-from ..models import is_for_video, load
+from ..models import is_for_video, load, with_stages
 from ..models.sizing import check_images, check_size
 from . import tiling
 from .backends import Planned, Runner, Step
@@ -73,7 +72,7 @@ class Engine:
         if not (tile is None or tile == "auto" or (isinstance(tile, int) and tile >= tiling.SMALLEST)):
             raise UnrainError(f"tile must be 'auto', None or at least {tiling.SMALLEST} pixels, got {tile!r}")
         model = model if isinstance(model, nn.Module) else load(model)
-        self.model = _with_stages(model, stages)
+        self.model = with_stages(model, stages)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.threads, self.tile, self.max_memory = threads, tile, max_memory
         self.strength = checked(strength)
@@ -150,8 +149,8 @@ class Engine:
             model=getattr(self.model, "name", type(self.model).__name__),
             device=str(self.device),
             threads=self.threads or torch.get_num_threads(),
-            backend=chosen.backend if chosen else None,
-            precision=chosen.precision if chosen else None,
+            backend=chosen.each.backend if chosen else None,
+            precision=chosen.each.precision if chosen else None,
             fidelity_db=chosen.decibels if chosen else None,
             milliseconds=chosen.milliseconds if chosen else None,
             trial_pixels=chosen.trial_pixels if chosen else None,
@@ -224,16 +223,3 @@ class Engine:
         if not derained.isfinite().all():
             raise UnrainError("the model gave values that are no numbers (NaN or infinite)")
         return tensor_to_frame(blended(x, derained, self.strength)).cpu().numpy()
-
-
-def _with_stages(model: nn.Module, stages: int | None) -> nn.Module:
-    """The network, or, for another number of stages, a copy that shares its weights."""
-    if stages is None:
-        return model
-    if getattr(model, "stages", None) is None:
-        raise UnrainError(f"{getattr(model, 'name', type(model).__name__)} has no stages; leave their number out")
-    if stages < 1:
-        raise UnrainError(f"stages must be at least 1, got {stages}")
-    other: Any = copy(model)
-    other.stages = stages
-    return other

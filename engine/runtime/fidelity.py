@@ -1,60 +1,32 @@
-"""How far a faster way may be from the fp32 reference, and the pictures it is tried on."""
+"""How far a faster way may be from the fp32 reference, and the picture it is tried on."""
 
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import UnrainError
 from ..images import read_image
 from ..pictures import FOLDER
+from ..psnr import psnr
 
 LIMITS = {"fp32": 60.0, "bf16": 50.0, "fp16": 50.0, "int8": 40.0}  # dB, against the reference on real pictures
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 def decibels(output: Tensor, reference: Tensor) -> float:
     """PSNR of the picture that comes out, in [0,1]. Where both are NaN they agree; where one is, they do not."""
     output, reference = output.clamp(0, 1).double(), reference.clamp(0, 1).double()
     both = output.isnan() & reference.isnan()
-    error = (output - reference).masked_fill(both, 0).square().mean()
-    if error.isnan():
-        return 0.0
-    return float("inf") if error == 0 else float(-10 * torch.log10(error))
+    error = float((output - reference).masked_fill(both, 0).square().mean())
+    return 0.0 if error != error else psnr(error)
 
 
 @cache
 def sample(height: int, width: int) -> Tensor:
     """A bundled picture in synthetic rain, [1,3,H,W] in [0,1]; a small one is mirrored until it is large enough."""
     return _fitted(_rained(read_image(FOLDER / "chelsea.png"), seed=0), height, width)
-
-
-def calibration_pictures(folder: Path | str | None, count: int = 24, size: int = 128) -> list[Tensor]:
-    """What int8 learns its ranges from: crops of the pictures in `folder`, or of the bundled ones in synthetic rain."""
-    if folder is None:
-        pictures = [
-            _rained(read_image(path), seed) for seed, path in enumerate(sorted(FOLDER.iterdir())) if _is_picture(path)
-        ]
-    else:
-        files = sorted(path for path in Path(folder).rglob("*") if _is_picture(path))
-        if not files:
-            raise UnrainError(f"no pictures to calibrate with in {folder}")
-        pictures = [read_image(path) for path in files[:: -(-len(files) // count)]]
-    random = np.random.default_rng(0)
-    crops = []
-    for number in range(count):
-        picture = pictures[number % len(pictures)]
-        top, left = (int(random.integers(0, max(side - size, 0) + 1)) for side in picture.shape[:2])
-        crops.append(_fitted(picture[top : top + size, left : left + size], size, size))
-    return crops
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in _SUFFIXES
 
 
 def _fitted(picture: np.ndarray, height: int, width: int) -> Tensor:

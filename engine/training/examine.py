@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..evaluation.metrics import psnr_y
 from ..images import read_image
-from ..models import load
+from ..models import is_for_video, load
 from .cache import Pictures, pack
 from .clips import clips_of, draw_motion, filmed
 from .clutter import STREET, add_clutter
@@ -64,7 +64,7 @@ def examine_clean(model: nn.Module, folder: Path) -> dict[str, dict[str, float]]
     """Clean pictures of another set as single ones and, where there is a state, after standing still."""
     files = pictures_in(folder)
     found = {"clean": _spoilt([psnr_y(derain(model, to_tensor(p)), p) for p in map(read_image, files)])}
-    if hasattr(model, "step"):
+    if is_for_video(model):
         clips = (_standing(read_image(file)) for file in files)
         found["clean, standing"] = _spoilt([_last(model, *clip)[1] for clip in clips])
     return found
@@ -145,7 +145,7 @@ def main(
     held = pack(split(pictures_in(data), 20)[1], cache)
     scenes = [to_array(middle(held[n], SIDE)) for n in range(min(pictures, len(held)))]
     found = examine(network, scenes)
-    if hasattr(network, "step"):
+    if is_for_video(network):
         found |= examine_clips(network, scenes, held)
     if clean is not None:
         found |= examine_clean(network, clean)

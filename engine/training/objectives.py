@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UnrainError
+from ..models import is_for_video
 from ..nn.losses import CharbonnierLoss, EdgeLoss, SSIMLoss
 from .recipes import Recipe
 
@@ -77,7 +78,7 @@ def l1_ssim(one: Objective, rainy: Tensor, clean: Tensor, stages: int | None, co
 def video(one: Objective, rainy: Tensor, clean: Tensor, stages: int | None, context: Callable[[], Any]) -> Tensor:
     """`l1_ssim` of single pictures [B, 3, H, W], and of clips [B, T, 3, H, W] that of every frame, carried from the
     first to the last, the later ones heavier, and a tenth of the L1 between the changes from frame to frame."""
-    if not hasattr(one.model, "step"):
+    if not is_for_video(one.model):
         raise UnrainError("the objective 'video' needs a network with a state, such as wiper.")
     if rainy.dim() == 4:
         return l1_ssim(one, rainy, clean, stages, context)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...kernels.kept import replacing
+from ..psnr import psnr
 from .cache import Pictures
 from .data import PairSource, TimeLapseSource, filled
 from .rain import dry_and_rainy, sample_parameters, to_tensor
@@ -29,19 +30,19 @@ class HeldOut:
     def measure(self, model: nn.Module, device: torch.device, precision: torch.dtype) -> dict[str, float]:
         """Mean RGB PSNR in dB of the rainy crops against the clean ones, and of the dry ones against themselves."""
         model.eval()
-        found = {"psnr": _psnr(model, self.rainy, self.clean, device, precision)}
+        found = {"psnr": _mean_psnr(model, self.rainy, self.clean, device, precision)}
         if len(self.dry):
-            found["dry"] = _psnr(model, self.dry, self.dry, device, precision)
+            found["dry"] = _mean_psnr(model, self.dry, self.dry, device, precision)
         return found
 
 
-def _psnr(model: nn.Module, given: Tensor, wanted: Tensor, device: torch.device, precision: torch.dtype) -> float:
+def _mean_psnr(model: nn.Module, given: Tensor, wanted: Tensor, device: torch.device, precision: torch.dtype) -> float:
     values = []
     for x, y in zip(given.split(4), wanted.split(4), strict=True):
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
             image = model(x.to(device))
         error = (image.float().clamp(0, 1) - y.to(device)).square().mean((1, 2, 3))
-        values += (-10 * torch.log10(error.clamp_min(1e-10))).tolist()
+        values += [psnr(each) for each in error.clamp_min(1e-10).tolist()]
     return float(np.mean(values))
 
 

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,33 +29,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 PRECISIONS = ("fp16", "bf16", "fp32")
 NEW = 100  # from this architecture on Triton has an assembler of its own
-
-# Programs per launch. Upper-case names are constants of the kernel, "/" rounds up.
-_IMAGE = "images * (pixels / PIXELS) * (channels / CHANNELS)"
-_CONVOLUTION = "images * tiles_y * tiles_x * (C / BLOCK_C), tiles_y = height / TILE_H, tiles_x = width / TILE_W"
-GRIDS = {
-    "lstm_gates_forward": _IMAGE,
-    "lstm_gates_backward": _IMAGE,
-    "lstm_gates_peephole_backward": "(pixels / PIXELS) * (channels / CHANNELS)",
-    "gru_gates_forward": _IMAGE,
-    "gru_gates_backward": _IMAGE,
-    "conv_lstm_step": _CONVOLUTION,
-    "conv_lstm_first": _CONVOLUTION,
-    "conv_lstm_step_backward": _CONVOLUTION,
-    "conv_lstm_first_backward": _CONVOLUTION,
-    "charbonnier_forward": "count / BLOCK",
-    "charbonnier_backward": "count / BLOCK",
-    "memory_read_forward": "count / BLOCK_N",
-    "memory_read_backward": "count / rows_per_chunk",
-    "memory_update_scan": "count / rows_per_chunk",
-    "memory_update_finish": "M / ITEMS",
-    "memory_update_backward_items": "M / ITEMS",
-    "memory_update_backward_query": "count / rows_per_chunk",
-    "ssim_forward": "images * channels * (places_y / ROWS) * (places_x / USED)",
-    "ssim_backward_moments": "planes * (places_y / ROWS) * (places_x / USED)",
-    "ssim_backward_images": "planes * (height / ROWS) * (width / USED)",
-    "sum_rows_kernel": "columns / COLUMNS",
-}
 
 
 def to_kernels(model: object, output: Path, options: Options) -> Outcome:
@@ -169,7 +141,6 @@ def _entry(spec: KernelSpec, result: Compiled) -> dict[str, Any]:
         kind, _, multiple = kind.partition(":")
         parameters.append({"name": name, "type": kind, "multiple_of": int(multiple or 1)})
     _compare(result, [each["type"] for each in parameters])
-    grid = GRIDS[spec.fn.__name__]
     return {
         "name": spec.name,
         "op": spec.op,
@@ -179,20 +150,14 @@ def _entry(spec: KernelSpec, result: Compiled) -> dict[str, Any]:
         "sha256": hashlib.sha256(result.cubin).hexdigest(),
         "entry": result.entry,
         "parameters": parameters,
-        "constants": dict(spec.constants) | _derived(spec),
-        "grid": grid,
+        "constants": dict(spec.constants) | spec.grid.constants,
+        "grid": spec.grid.text,
         "threads": 32 * result.warps,
         "shared": result.shared,
         "scratch": result.scratch,
         "registers": result.registers,
         "spills": result.spills,
     }
-
-
-def _derived(spec: KernelSpec) -> dict[str, int]:
-    """Constants of a kernel's module that its grid depends on."""
-    used = getattr(sys.modules[spec.fn.fn.__module__], "USED", None)
-    return {} if used is None else {"USED": int(used)}
 
 
 def _compare(result: Compiled, types: Sequence[str]) -> None:

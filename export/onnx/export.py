@@ -16,9 +16,10 @@ import numpy as np
 from ...engine.errors import UnrainError
 from ...engine.files import write
 from ...engine.runtime.backends.graph import OPSET
+from ...engine.runtime.calibration import batches, calibration
 from .. import metadata
 from ..files import import_onnx
-from ..pictures import batches, calibration, clips
+from ..pictures import clips
 from .half import Islands, to_half
 from .opset import lowered
 from .ports import clamp_picture, start_sequences, take_frames
@@ -87,11 +88,13 @@ def build_onnx(
     others: str,
 ) -> tuple[onnx.ModelProto, Exported]:
     """The graph that `export_onnx` writes, and what there is to say about it."""
+    from ...engine.models import with_stages
     from ...engine.runtime.backends.graph import carried_graph, fixed, network_graph
 
     _check(precision, others, size, batch)
     import_onnx()
-    graph = (carried_graph if state else network_graph)(model, stages)
+    network = with_stages(model, stages)
+    graph = (carried_graph if state else network_graph)(network)
     fields = [port.name.removesuffix("_in") for port in graph.graph.input[1:]]
     islands, beyond, int8 = None, [], None
     half = precision == "fp16" or (precision == "int8" and others == "fp16")
@@ -119,7 +122,7 @@ def build_onnx(
         model,
         target="onnx",
         precision=precision,
-        stages=(stages or model.stages) if hasattr(model, "stages") else None,
+        stages=getattr(network, "stages", None),
         layout="uint8 [batch, height, width, 3]" if frames else "float32 [batch, 3, height, width] in [0, 1]",
         size=list(size) if size else None,
         batch=batch,

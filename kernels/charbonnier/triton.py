@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from ..registry import Call
-from ..triton_aot import KernelSpec
+from ..triton_aot import Grid, KernelSpec
 from ..triton_common import NAMES, available, on_its_device, refuse, sum_rows, sum_rows_specs
 from .reference import eps_squared
 
@@ -23,6 +23,7 @@ __all__ = ["available", "backward", "can_run", "forward", "specs"]
 
 BLOCK = 2048
 WARPS = 8
+GRID = Grid("count / BLOCK")
 
 
 def can_run(call: Call) -> str | None:
@@ -69,9 +70,9 @@ def forward(out, pred, target, eps, reduction) -> None:
             result.fill_(float("nan") if reduction == "mean" else 0.0)
         return
     reduce = reduction != "none"
-    programs = triton.cdiv(count, BLOCK)
-    target_of_pass = torch.empty(programs, 1, dtype=torch.float32, device=pred.device) if reduce else result
-    charbonnier_forward[(programs,)](
+    grid = GRID(count=count, BLOCK=BLOCK)
+    target_of_pass = torch.empty(*grid, 1, dtype=torch.float32, device=pred.device) if reduce else result
+    charbonnier_forward[grid](
         pred, target, target_of_pass, count, eps_squared(eps, torch.float32),
         REDUCE=reduce, BLOCK=BLOCK, num_warps=WARPS,
     )  # fmt: skip
@@ -85,7 +86,7 @@ def backward(out, grad, pred, target, eps, reduction) -> None:
     count = pred.numel()
     if count:
         divisor = float(count) if reduction == "mean" else 1.0
-        charbonnier_backward[(triton.cdiv(count, BLOCK),)](
+        charbonnier_backward[GRID(count=count, BLOCK=BLOCK)](
             grad, pred, target, d_pred, count, eps_squared(eps, torch.float32), divisor,
             REDUCE=reduction != "none", BLOCK=BLOCK, num_warps=WARPS,
         )  # fmt: skip
@@ -103,5 +104,5 @@ def specs(arch: int) -> list[KernelSpec]:
                     types["out_ptr"] = "*fp32:16"
                 constants = {"REDUCE": reduce, "BLOCK": BLOCK}
                 title = f"{fn.__name__}_{'sum' if reduce else 'none'}_{name}"
-                found.append(KernelSpec.of(title, "charbonnier", fn, types, constants, WARPS))
+                found.append(KernelSpec.of(title, "charbonnier", fn, GRID, types, constants, WARPS))
     return found

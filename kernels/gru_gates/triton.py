@@ -16,7 +16,7 @@ import triton.language as tl
 
 from ..registry import Call
 from ..triton_aot import KernelSpec
-from ..triton_common import NAMES, available, on_its_device, refuse, sigmoid, tanh
+from ..triton_common import IMAGES_GRID, NAMES, available, on_its_device, refuse, sigmoid, tanh, tile_of_image
 from . import layout_of, pitch
 
 __all__ = ["available", "backward", "can_run", "forward", "specs"]
@@ -28,19 +28,6 @@ WARPS = 4
 
 def can_run(call: Call) -> str | None:
     return refuse(call)
-
-
-@triton.jit
-def _tile(channels, pixels, CHANNELS: tl.constexpr, PIXELS: tl.constexpr):
-    """This program's image, channels [1, CHANNELS] and pixels [PIXELS, 1], and which of them exist."""
-    channel_blocks = tl.cdiv(channels, CHANNELS)
-    pixel_blocks = tl.cdiv(pixels, PIXELS)
-    program = tl.program_id(0)
-    channel = (program % channel_blocks) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
-    program = program // channel_blocks
-    pixel = (program % pixel_blocks).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)[:, None]
-    image = (program // pixel_blocks).to(tl.int64)
-    return image, channel.to(tl.int64), pixel, (channel < channels) & (pixel < pixels)
 
 
 @triton.jit
@@ -89,7 +76,7 @@ def gru_gates_forward(
     HAS_H: tl.constexpr, RESET: tl.constexpr, KEEPS: tl.constexpr, ACTIVATION: tl.constexpr, NHWC: tl.constexpr,
     CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
-    image, channel, pixel, inside = _tile(channels, pixels, CHANNELS, PIXELS)
+    image, channel, pixel, inside = tile_of_image(channels, pixels, CHANNELS, PIXELS)
     u, q, _r, _hidden, state = _step(
         z_ptr, q_ptr, h_ptr, r_ptr, hidden_ptr, image, channel, pixel, pixels, inside,
         z_pitch, q_pitch, h_pitch, r_pitch, hidden_pitch, HAS_H, RESET, KEEPS, ACTIVATION, NHWC,
@@ -108,7 +95,7 @@ def gru_gates_backward(
     HAS_H: tl.constexpr, RESET: tl.constexpr, KEEPS: tl.constexpr, ACTIVATION: tl.constexpr, NHWC: tl.constexpr,
     CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
-    image, channel, pixel, inside = _tile(channels, pixels, CHANNELS, PIXELS)
+    image, channel, pixel, inside = tile_of_image(channels, pixels, CHANNELS, PIXELS)
     u, q, r, hidden, state = _step(
         z_ptr, q_ptr, h_ptr, r_ptr, hidden_ptr, image, channel, pixel, pixels, inside,
         z_pitch, q_pitch, h_pitch, r_pitch, hidden_pitch, HAS_H, RESET, KEEPS, ACTIVATION, NHWC,
@@ -148,7 +135,7 @@ def _launch(z, candidate, h, r, hidden, z_keeps, activation):
     pitches = [0 if each is None else pitch(each, layout) for each in (z, candidate, h, r, hidden)]
     pitches.append(channels if layout == "nhwc" else channels * pixels)
     blocks = tile(layout, channels) | constants(h is not None, r is not None, z_keeps, activation)
-    grid = (images * triton.cdiv(pixels, blocks["PIXELS"]) * triton.cdiv(channels, blocks["CHANNELS"]),)
+    grid = IMAGES_GRID(images=images, pixels=pixels, channels=channels, **blocks)
     return grid, (channels, pixels, *pitches), blocks
 
 
@@ -181,5 +168,6 @@ def specs(arch: int) -> list[KernelSpec]:
                     types = dict.fromkeys(fn.arg_names, "i32:16")
                     types |= {each: f"*{name}:16" for each in fn.arg_names if each.endswith("_ptr")}
                     title = "_".join(filter(None, (fn.__name__, case, name, layout)))
-                    found.append(KernelSpec.of(title, "gru_gates", fn, types, fixed | tile(layout, 32), WARPS))
+                    built = fixed | tile(layout, 32)
+                    found.append(KernelSpec.of(title, "gru_gates", fn, IMAGES_GRID, types, built, WARPS))
     return found

@@ -17,31 +17,30 @@ import triton
 import triton.language as tl
 
 from ..registry import Call, is_nhwc
-from ..triton_aot import KernelSpec
-from ..triton_common import NAMES, available, on_its_device, refuse, sigmoid, sum_rows, sum_rows_specs, tanh
+from ..triton_aot import Grid, KernelSpec
+from ..triton_common import (
+    IMAGES_GRID,
+    NAMES,
+    available,
+    on_its_device,
+    refuse,
+    sigmoid,
+    sum_rows,
+    sum_rows_specs,
+    tanh,
+    tile_of_image,
+)
 
 __all__ = ["available", "backward", "can_run", "forward", "specs"]
 
 TILE = 1024  # elements of a tile
 WIDEST = 64  # channels of a tile in NHWC
 WARPS = 4
+PEEPHOLE_GRID = Grid("(pixels / PIXELS) * (channels / CHANNELS)")
 
 
 def can_run(call: Call) -> str | None:
     return refuse(call)
-
-
-@triton.jit
-def _tile(channels, pixels, CHANNELS: tl.constexpr, PIXELS: tl.constexpr):
-    """This program's image, channels [1, CHANNELS] and pixels [PIXELS, 1], and which of them exist."""
-    channel_blocks = tl.cdiv(channels, CHANNELS)
-    pixel_blocks = tl.cdiv(pixels, PIXELS)
-    program = tl.program_id(0)
-    channel = (program % channel_blocks) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
-    program = program // channel_blocks
-    pixel = (program % pixel_blocks).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)[:, None]
-    image = (program // pixel_blocks).to(tl.int64)
-    return image, channel, pixel, (channel < channels) & (pixel < pixels)
 
 
 @triton.jit
@@ -52,7 +51,7 @@ def _gate(pre_ptr, at, index: tl.constexpr, channels, channel_stride, inside):
 
 @triton.jit
 def _weight(peep_ptr, index: tl.constexpr, channel, pixel, peep_c, peep_p, peep_g, inside):
-    at = index * tl.cast(peep_g, tl.int64) + channel.to(tl.int64) * peep_c + pixel * peep_p
+    at = index * tl.cast(peep_g, tl.int64) + channel * peep_c + pixel * peep_p
     return tl.load(peep_ptr + at, mask=inside, other=0.0).to(tl.float32)
 
 
@@ -93,9 +92,9 @@ def lstm_gates_forward(
     pre_b, pre_c, pre_p, c_b, c_c, c_p, peep_g, peep_c, peep_p,
     HAS_C: tl.constexpr, PEEPHOLE: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
-    image, channel, pixel, inside = _tile(channels, pixels, CHANNELS, PIXELS)
-    at = image * pre_b + channel.to(tl.int64) * pre_c + pixel * pre_p
-    at_c = image * c_b + channel.to(tl.int64) * c_c + pixel * c_p
+    image, channel, pixel, inside = tile_of_image(channels, pixels, CHANNELS, PIXELS)
+    at = image * pre_b + channel * pre_c + pixel * pre_p
+    at_c = image * c_b + channel * c_c + pixel * c_p
     state = 0.0
     if HAS_C:
         state = tl.load(c_ptr + at_c, mask=inside, other=0.0).to(tl.float32)
@@ -124,9 +123,9 @@ def lstm_gates_backward(
     pre_b, pre_c, pre_p, c_b, c_c, c_p, peep_g, peep_c, peep_p,
     HAS_C: tl.constexpr, PEEPHOLE: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
-    image, channel, pixel, inside = _tile(channels, pixels, CHANNELS, PIXELS)
-    at = image * pre_b + channel.to(tl.int64) * pre_c + pixel * pre_p
-    at_c = image * c_b + channel.to(tl.int64) * c_c + pixel * c_p
+    image, channel, pixel, inside = tile_of_image(channels, pixels, CHANNELS, PIXELS)
+    at = image * pre_b + channel * pre_c + pixel * pre_p
+    at_c = image * c_b + channel * c_c + pixel * c_p
     state = 0.0
     if HAS_C:
         state = tl.load(c_ptr + at_c, mask=inside, other=0.0).to(tl.float32)
@@ -172,15 +171,15 @@ def lstm_gates_peephole_backward(
 ):  # fmt: skip
     """Sums over the images in order. Per-pixel weights get their gradient at once; weights shared by all pixels get
     one float32 row [3, channels] per tile of pixels, for `sum_rows` to add up."""
-    _first, channel, pixel, inside = _tile(channels, pixels, CHANNELS, PIXELS)
+    _first, channel, pixel, inside = tile_of_image(channels, pixels, CHANNELS, PIXELS)
     out_weight = _weight(peep_ptr, 2, channel, pixel, peep_c, peep_p, peep_g, inside)
     sum_i = tl.zeros((PIXELS, CHANNELS), tl.float32)
     sum_f = tl.zeros((PIXELS, CHANNELS), tl.float32)
     sum_o = tl.zeros((PIXELS, CHANNELS), tl.float32)
     image = tl.cast(0, tl.int64)
     while image < images:
-        at = image * pre_b + channel.to(tl.int64) * pre_c + pixel * pre_p
-        at_c = image * c_b + channel.to(tl.int64) * c_c + pixel * c_p
+        at = image * pre_b + channel * pre_c + pixel * pre_p
+        at_c = image * c_b + channel * c_c + pixel * c_p
         state = 0.0
         if HAS_C:
             state = tl.load(c_ptr + at_c, mask=inside, other=0.0).to(tl.float32)
@@ -196,7 +195,7 @@ def lstm_gates_peephole_backward(
         image += 1
     if PER_PIXEL:
         storage = d_peep_ptr.dtype.element_ty
-        out = d_peep_ptr + channel.to(tl.int64) * peep_c + pixel * peep_p
+        out = d_peep_ptr + channel * peep_c + pixel * peep_p
         tl.store(out, sum_i.to(storage), mask=inside)
         tl.store(out + peep_g, sum_f.to(storage), mask=inside)
         tl.store(out + 2 * tl.cast(peep_g, tl.int64), sum_o.to(storage), mask=inside)
@@ -239,7 +238,8 @@ def _peephole_gradient(d_peephole, grad_h, grad_c, pre, c, peephole, arguments, 
     shared = peephole.shape[2:] != (height, width)
     target = torch.empty(tiles, 3 * channels, dtype=torch.float32, device=pre.device) if shared else d_peephole
     blocks = {name: value for name, value in blocks.items() if name != "PEEPHOLE"}
-    lstm_gates_peephole_backward[(tiles * triton.cdiv(channels, blocks["CHANNELS"]),)](
+    grid = PEEPHOLE_GRID(pixels=height * width, channels=channels, **blocks)
+    lstm_gates_peephole_backward[grid](
         grad_h, grad_c, pre, c, peephole, target, images, *arguments, PER_PIXEL=not shared, **blocks, num_warps=WARPS
     )  # fmt: skip
     if shared:
@@ -259,7 +259,7 @@ def _launch(pre, c, peephole, cell, crowded: bool):
         strides += [peephole.stride(0), 1 if nhwc or not per_pixel else height * width, pixel]
     blocks = tile(nhwc, channels, crowded) | {"HAS_C": c is not None, "PEEPHOLE": peephole is not None}
     pixels = height * width
-    grid = (images * triton.cdiv(pixels, blocks["PIXELS"]) * triton.cdiv(channels, blocks["CHANNELS"]),)
+    grid = IMAGES_GRID(images=images, pixels=pixels, channels=channels, **blocks)
     return grid, (channels, pixels, *strides), blocks
 
 
@@ -296,7 +296,8 @@ def specs(arch: int) -> list[KernelSpec]:
                     if case == "shared":
                         arguments["d_peep_ptr"] = "*fp32:16"
                     title = "_".join(filter(None, (fn.__name__, case, name, layout)))
-                    found.append(KernelSpec.of(title, "lstm_gates", fn, arguments, constants, WARPS))
+                    grid = PEEPHOLE_GRID if fn is lstm_gates_peephole_backward else IMAGES_GRID
+                    found.append(KernelSpec.of(title, "lstm_gates", fn, grid, arguments, constants, WARPS))
     return found + sum_rows_specs("lstm_gates", columns=3 * 32)
 
 

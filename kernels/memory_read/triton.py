@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 
 from ..registry import Call
-from ..triton_aot import KernelSpec
+from ..triton_aot import Grid, KernelSpec
 from ..triton_common import NAMES, available, dot, exp, on_its_device, refuse, sum_rows, sum_rows_specs
 from .reference import SMALLEST_NORM
 
@@ -28,6 +28,8 @@ MOST_ITEMS = 128
 CHUNKS = 256  # programs of a backward pass, at most: a fixed number, so that sums are the same on every GPU
 SLICE = 16
 WARPS = 8
+QUERIES_GRID = Grid("count / BLOCK_N")
+CHUNKS_GRID = Grid("count / rows_per_chunk")
 _SMALLEST = tl.constexpr(SMALLEST_NORM)
 
 
@@ -171,7 +173,7 @@ def forward(out, query, items, _want_weights) -> None:
     read, weights = out
     if query.numel():
         blocks = tile(items.shape[0], items.shape[1])
-        memory_read_forward[(triton.cdiv(query.shape[0], blocks["BLOCK_N"]),)](
+        memory_read_forward[QUERIES_GRID(count=query.shape[0], **blocks)](
             query, items, read, weights, query.shape[0], **blocks, num_warps=WARPS
         )
 
@@ -183,9 +185,10 @@ def backward(out, grad_read, grad_weights, query, items) -> None:
         d_items.zero_()
         return
     blocks = tile(items.shape[0], items.shape[1])
-    chunks, rows = chunked(query.shape[0], blocks["BLOCK_N"])
-    partial = torch.empty(chunks, items.numel(), dtype=torch.float32, device=query.device)
-    memory_read_backward[(chunks,)](
+    rows = rows_per_chunk(query.shape[0], blocks["BLOCK_N"])
+    grid = CHUNKS_GRID(count=query.shape[0], rows_per_chunk=rows)
+    partial = torch.empty(*grid, items.numel(), dtype=torch.float32, device=query.device)
+    memory_read_backward[grid](
         grad_read, grad_weights, query, items, d_query, partial, query.shape[0], rows, **blocks, num_warps=WARPS
     )
     sum_rows(partial, d_items)
@@ -196,11 +199,9 @@ def tile(items: int, columns: int) -> dict[str, int]:
     return {"M": items, "C": columns, "BLOCK_N": max(min(64, 2048 // wide), 16), "BLOCK_M": wide, "SLICE": SLICE}
 
 
-def chunked(count: int, block: int) -> tuple[int, int]:
-    """How many chunks, and rows of each: whole blocks, by the number of rows alone, so that sums are reproducible."""
-    blocks = triton.cdiv(count, block)
-    per_chunk = max(triton.cdiv(blocks, CHUNKS), 1)
-    return max(triton.cdiv(blocks, per_chunk), 1), per_chunk * block
+def rows_per_chunk(count: int, block: int) -> int:
+    """Whole blocks, by the number of rows alone, so that sums are reproducible."""
+    return triton.cdiv(triton.cdiv(count, block), CHUNKS) * block
 
 
 # (M, C): the memory of the time-lapse net, and the largest.
@@ -210,12 +211,12 @@ SHAPES = ((20, 64), (MOST_ITEMS, 512))
 def specs(arch: int) -> list[KernelSpec]:
     """The same on every architecture."""
     found = sum_rows_specs("memory_read", columns=20 * 64)
-    for fn in (memory_read_forward, memory_read_backward):
+    for fn, grid in ((memory_read_forward, QUERIES_GRID), (memory_read_backward, CHUNKS_GRID)):
         for name in NAMES.values():
             for items, columns in SHAPES:
                 types = dict.fromkeys(fn.arg_names, f"*{name}:16") | {"partial_ptr": "*fp32:16"}
                 types |= {"count": "i32", "rows_per_chunk": "i32:16"}
                 constants = tile(items, columns) | {"weights_ptr": None, "grad_weights_ptr": None}
                 title = f"{fn.__name__}_{items}x{columns}_{name}"
-                found.append(KernelSpec.of(title, "memory_read", fn, types, constants, WARPS))
+                found.append(KernelSpec.of(title, "memory_read", fn, grid, types, constants, WARPS))
     return found

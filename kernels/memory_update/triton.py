@@ -20,26 +20,28 @@ import triton.language as tl
 
 from ..memory_read.triton import (
     CHUNKS,
+    CHUNKS_GRID,
     SHAPES,
     SLICE,
     WARPS,
     add_to_partial,
     along,
     can_run,
-    chunked,
     cosines,
     length,
     load_slice,
     products,
+    rows_per_chunk,
     store_slice,
     tile,
 )
-from ..triton_aot import KernelSpec
+from ..triton_aot import Grid, KernelSpec
 from ..triton_common import NAMES, available, dot, exp, on_its_device, sum_rows, sum_rows_specs
 
 __all__ = ["available", "backward", "can_run", "forward", "specs"]
 
 ITEMS = 16  # items of a program where one walks over items instead of queries
+ITEMS_GRID = Grid("M / ITEMS")
 
 
 @triton.jit
@@ -227,9 +229,8 @@ def forward(out, query, items, rule) -> None:
         return
     hard = rule == "hard"
     sums, level, _nearest = _sums(query, items, hard)
-    memory_update_finish[(triton.cdiv(items.shape[0], ITEMS),)](
-        items, sums, level, result, level.shape[0], HARD=hard, **_item_tile(items), num_warps=4
-    )
+    walk = _item_tile(items)
+    memory_update_finish[ITEMS_GRID(**walk)](items, sums, level, result, level.shape[0], HARD=hard, **walk, num_warps=4)
 
 
 @on_its_device
@@ -246,14 +247,16 @@ def backward(out, grad, query, items, rule) -> None:
     d_sum = torch.empty_like(sums)
     total_level, offset = (torch.empty(len(items), dtype=torch.float32, device=items.device) for _ in range(2))
     payer = torch.empty(len(items), dtype=torch.int64, device=items.device) if hard else None
-    memory_update_backward_items[(triton.cdiv(items.shape[0], ITEMS),)](
+    walk = _item_tile(items)
+    memory_update_backward_items[ITEMS_GRID(**walk)](
         grad, items, sums, level, nearest, d_sum, total_level, offset, payer, level.shape[0],
-        HARD=hard, **_item_tile(items), num_warps=4,
+        HARD=hard, **walk, num_warps=4,
     )  # fmt: skip
     if count:
-        chunks, rows = chunked(count, blocks["BLOCK_N"])
-        partial = torch.empty(chunks, items.numel(), dtype=torch.float32, device=query.device)
-        memory_update_backward_query[(chunks,)](
+        rows = rows_per_chunk(count, blocks["BLOCK_N"])
+        grid = CHUNKS_GRID(count=count, rows_per_chunk=rows)
+        partial = torch.empty(*grid, items.numel(), dtype=torch.float32, device=query.device)
+        memory_update_backward_query[grid](
             query, items, d_sum, total_level, offset, payer, d_query, partial, count, rows, HARD=hard, **blocks,
             num_warps=WARPS,
         )  # fmt: skip
@@ -265,11 +268,12 @@ def backward(out, grad, query, items, rule) -> None:
 def _sums(query, items, hard):
     """The raised scores times the queries, added up [M,C]; and per chunk and item the level and the nearest query."""
     blocks = scan_tile(*items.shape, hard)
-    chunks, rows = chunked(query.shape[0], blocks["BLOCK_N"])
-    partial = torch.empty(chunks, items.numel(), dtype=torch.float32, device=query.device)
-    level = torch.empty(chunks, items.shape[0], dtype=torch.float32, device=query.device)
-    nearest = torch.empty(chunks, items.shape[0], dtype=torch.int64, device=query.device) if hard else None
-    memory_update_scan[(chunks,)](
+    rows = rows_per_chunk(query.shape[0], blocks["BLOCK_N"])
+    grid = CHUNKS_GRID(count=query.shape[0], rows_per_chunk=rows)
+    partial = torch.empty(*grid, items.numel(), dtype=torch.float32, device=query.device)
+    level = torch.empty(*grid, items.shape[0], dtype=torch.float32, device=query.device)
+    nearest = torch.empty(*grid, items.shape[0], dtype=torch.int64, device=query.device) if hard else None
+    memory_update_scan[grid](
         query, items, partial, level, nearest, query.shape[0], rows, HARD=hard, **blocks, num_warps=WARPS
     )
     sums = torch.empty(items.shape, dtype=torch.float32, device=query.device)
@@ -296,10 +300,10 @@ def _item_tile(items: torch.Tensor) -> dict[str, int]:
 def specs(arch: int) -> list[KernelSpec]:
     """Both rules at both shapes of `memory_read`; the same on every architecture."""
     found = sum_rows_specs("memory_update", columns=20 * 64)
-    walks = {memory_update_scan: WARPS, memory_update_backward_query: WARPS}
-    walks |= {memory_update_finish: 4, memory_update_backward_items: 4}
+    walks = {memory_update_scan: (CHUNKS_GRID, WARPS), memory_update_backward_query: (CHUNKS_GRID, WARPS)}
+    walks |= {memory_update_finish: (ITEMS_GRID, 4), memory_update_backward_items: (ITEMS_GRID, 4)}
     wide = ("partial_ptr", "level_ptr", "sums_ptr", "d_sum_ptr", "total_level_ptr", "offset_ptr")
-    for fn, warps in walks.items():
+    for fn, (grid, warps) in walks.items():
         for name in NAMES.values():
             for items, columns in SHAPES:
                 for hard in (False, True):
@@ -311,5 +315,5 @@ def specs(arch: int) -> list[KernelSpec]:
                     if not hard:
                         constants |= {"nearest_ptr": None, "payer_ptr": None}
                     title = f"{fn.__name__}_{'hard' if hard else 'soft'}_{items}x{columns}_{name}"
-                    found.append(KernelSpec.of(title, "memory_update", fn, types, constants, warps))
+                    found.append(KernelSpec.of(title, "memory_update", fn, grid, types, constants, warps))
     return found

@@ -20,7 +20,7 @@ import triton
 import triton.language as tl
 
 from ..registry import Call, is_nhwc
-from ..triton_aot import KernelSpec
+from ..triton_aot import Grid, KernelSpec
 from ..triton_common import NAMES, available, dot, on_its_device, refuse, sum_rows, sum_rows_specs
 from . import reference
 
@@ -30,6 +30,10 @@ ROWS, COLUMNS, SLICE, WARPS = 16, 64, 16, 4
 TAPS = reference.TAPS
 USED = COLUMNS - TAPS + 1  # output columns of a tile: the others only feed the window
 _TAPS = tl.constexpr(TAPS)
+_SIZES = {"ROWS": ROWS, "USED": USED}
+FORWARD_GRID = Grid("images * channels * (places_y / ROWS) * (places_x / USED)", **_SIZES)
+MOMENTS_GRID = Grid("planes * (places_y / ROWS) * (places_x / USED)", **_SIZES)
+IMAGES_GRID = Grid("planes * (height / ROWS) * (width / USED)", **_SIZES)
 
 
 def can_run(call: Call) -> str | None:
@@ -234,9 +238,9 @@ def forward(out, x, y, window, data_range) -> None:
     images, channels, height, width = x.shape
     pad = padding(window)
     places = height + 2 * pad - TAPS + 1, width + 2 * pad - TAPS + 1
-    programs = images * channels * triton.cdiv(places[0], ROWS) * triton.cdiv(places[1], USED)
-    partial = torch.empty(programs, 1, dtype=torch.float32, device=x.device)
-    ssim_forward[(programs,)](
+    grid = FORWARD_GRID(images=images, channels=channels, places_y=places[0], places_x=places[1])
+    partial = torch.empty(*grid, 1, dtype=torch.float32, device=x.device)
+    ssim_forward[grid](
         x, y, weights(x.device), partial, channels, height, width, *constants(data_range), **_tiling(x, pad)
     )
     sum_rows(partial, result, images * channels * places[0] * places[1])
@@ -252,11 +256,11 @@ def backward(out, grad, x, y, window, data_range, _want) -> None:
     planes, places = images * channels, (height + 2 * pad - TAPS + 1, width + 2 * pad - TAPS + 1)
     maps = torch.empty(4, planes, *places, dtype=torch.float32, device=x.device)
     taps, tiling = weights(x.device), _tiling(x, pad)
-    ssim_backward_moments[(planes * triton.cdiv(places[0], ROWS) * triton.cdiv(places[1], USED),)](
+    ssim_backward_moments[MOMENTS_GRID(planes=planes, places_y=places[0], places_x=places[1])](
         grad, x, y, taps, maps, channels, height, width, planes, *constants(data_range), float(maps[0].numel()),
         **tiling,
     )  # fmt: skip
-    ssim_backward_images[(planes * triton.cdiv(height, ROWS) * triton.cdiv(width, USED),)](
+    ssim_backward_images[IMAGES_GRID(planes=planes, height=height, width=width)](
         x, y, taps, maps, d_x, d_y, channels, height, width, planes, **tiling
     )
 
@@ -282,7 +286,8 @@ def _tiling(x: torch.Tensor, pad: int) -> dict[str, int | bool]:
 def specs(arch: int) -> list[KernelSpec]:
     """Both windows in planes, and the training window in NHWC; the same on every architecture."""
     found = sum_rows_specs("ssim", columns=1)
-    for fn in (ssim_forward, ssim_backward_moments, ssim_backward_images):
+    grids = {ssim_forward: FORWARD_GRID, ssim_backward_moments: MOMENTS_GRID, ssim_backward_images: IMAGES_GRID}
+    for fn, grid in grids.items():
         for name in NAMES.values():
             for nhwc, window in ((False, "same"), (False, "valid"), (True, "same")):
                 types = dict.fromkeys(fn.arg_names, f"*{name}:16")
@@ -291,5 +296,5 @@ def specs(arch: int) -> list[KernelSpec]:
                 types |= dict.fromkeys(("c1", "c2", "count"), "fp32")
                 fixed = {"NHWC": nhwc, "PAD": padding(window), "ROWS": ROWS, "COLUMNS": COLUMNS, "SLICE": SLICE}
                 title = f"{fn.__name__}_{window}_{name}_{'nhwc' if nhwc else 'nchw'}"
-                found.append(KernelSpec.of(title, "ssim", fn, types, fixed, WARPS))
+                found.append(KernelSpec.of(title, "ssim", fn, grid, types, fixed, WARPS))
     return found

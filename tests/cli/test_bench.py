@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 
-from unrain.cli.main import main
 from unrain.engine.benchmark import backends
 from unrain.engine.runtime import fidelity
 
@@ -13,17 +12,11 @@ WORDS = ["bench", "srn", "--size", "16x24", "-T", "1", "--rounds", "3", "--devic
 
 
 @pytest.fixture
-def bench(capfd, monkeypatch):
+def bench(unrain_run, monkeypatch):
     """Rows that need no build, and no seconds spent on the machine's limits."""
     monkeypatch.setattr("unrain.engine.benchmark.limits._SIDE", {"cpu": 64, "cuda": 64})
     monkeypatch.setattr("unrain.engine.benchmark.limits._COPIED", 1 << 20)
-
-    def run(*words):
-        code = main([*WORDS, *map(str, words)])
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
+    return lambda *words: unrain_run(*WORDS, *words)
 
 
 def test_json_has_a_row_per_way_with_fidelity_time_and_limit(bench, tmp_path):

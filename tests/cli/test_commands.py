@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 
 import unrain
-from unrain.cli.main import main
 from unrain.engine.images import read_image, write_image
 from unrain.engine.models.checkpoint import save
 
@@ -24,14 +23,12 @@ EXACT = ["--backend", "eager", "--precision", "fp32"]  # every other way may rou
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def weights(saved):
     """A stage-wise network of two stages with random weights, as a file."""
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "stagewise.safetensors"
     model = unrain.build("stagewise")
     model.stages = 2
-    save(model, path)
-    return str(path)
+    return saved(model)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -48,19 +45,6 @@ def picture(tmp_path):
     path = tmp_path / "rainy.png"
     write_image(path, np.random.default_rng(0).integers(0, 256, (20, 31, 3), dtype=np.uint8))
     return path
-
-
-@pytest.fixture
-def unrain_run(capfd):
-    """Run one command line in this process: exit code, stdout, stderr."""
-
-    def run(*words) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = main([str(word) for word in words])
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
 
 
 def expected(path, weights: str, stages: int | None = None) -> np.ndarray:

@@ -17,12 +17,6 @@ COMMANDS = typer.main.get_command(program.app).list_commands(None)
 ANSI = re.compile(r"\x1b\[")
 
 
-def run(capfd, *words) -> tuple[int, str, str]:
-    capfd.readouterr()
-    code = program.main([str(word) for word in words])
-    return code, *capfd.readouterr()
-
-
 def options(name: str):
     command = typer.main.get_command(program.app).get_command(None, name)
     return [each for each in command.params if each.name != "help"]
@@ -41,9 +35,9 @@ def test_every_option_says_what_it_is(name):
 
 @pytest.mark.parametrize("width", [40, 80, 200])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_fits_the_terminal_and_shows_defaults(capfd, monkeypatch, name, width):
+def test_help_fits_the_terminal_and_shows_defaults(unrain_run, monkeypatch, name, width):
     monkeypatch.setenv("COLUMNS", str(width))
-    code, out, err = run(capfd, name, "--help")
+    code, out, err = unrain_run(name, "--help")
     assert (code, err) == (0, "") and not ANSI.search(out)
     assert max(len(line.rstrip()) for line in out.splitlines()) <= width
     if width == 200:
@@ -158,11 +152,11 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("words", "code", "said"), MISUSES, ids=[words for words, _, _ in MISUSES])
-def test_a_misuse_is_one_line(capfd, here, words, code, said):
+def test_a_misuse_is_one_line(unrain_run, here, words, code, said):
     if words.split()[0] == "bench" and "bench" not in COMMANDS:
         pytest.skip("there is no bench command")
     before = sorted(here.rglob("*"))
-    found, out, err = run(capfd, *("" if word == "''" else word for word in words.split()))
+    found, out, err = unrain_run(*("" if word == "''" else word for word in words.split()))
     assert found == code and out == ""
     assert err.startswith("unrain: ") and err.count("\n") == 1 and said in err
     assert "Traceback" not in err and "--debug" not in err  # --debug is named where it is a bug of ours
@@ -171,18 +165,18 @@ def test_a_misuse_is_one_line(capfd, here, words, code, said):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read and write everything")
-def test_what_may_not_be_read_or_written(capfd, here):
+def test_what_may_not_be_read_or_written(unrain_run, here):
     (here / "a.png").chmod(0)
     (here / "empty").chmod(0o500)
     write_image("b.png", np.zeros((16, 16, 3), np.uint8))
     for words, said in (("run a.png -o out.png", "permission denied"), ("run b.png -o empty/out.png", "cannot be")):
-        code, _, err = run(capfd, *words.split())
+        code, _, err = unrain_run(*words.split())
         assert code == 1 and err.count("\n") == 1 and said in err
 
 
-def test_json_is_json_and_nothing_else(capfd, here):
+def test_json_is_json_and_nothing_else(unrain_run, here):
     for words in ("models --json", "info --json", "eval none pairs --json --metrics psnr_rgb"):
-        code, out, _ = run(capfd, *words.split())
+        code, out, _ = unrain_run(*words.split())
         assert code == 0 and json.loads(out)
 
 

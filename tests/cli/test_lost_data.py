@@ -8,35 +8,24 @@ import pytest
 import torch
 
 from unrain import build
-from unrain.cli.main import main
 from unrain.cli.plan import plan
 from unrain.cli.run_video import plan_videos
 from unrain.engine.errors import UnrainError
 from unrain.engine.images import write_image
-from unrain.engine.models.checkpoint import save
 
 PLAIN = ["--backend", "eager", "--precision", "fp32", "--threads", "1"]
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def weights(saved):
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "srn.safetensors"
-    save(build("srn", channels=8, blocks=1, stages=1), path)
-    return str(path)
+    return saved(build("srn", channels=8, blocks=1, stages=1))
 
 
 @pytest.fixture
-def unrain_run(capfd, weights, tmp_path, monkeypatch):
+def unrain_run(unrain_run, weights, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        capfd.readouterr()
-        code = main(["run", *map(str, words), "-n", weights, *PLAIN])
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
+    return lambda *words: unrain_run("run", *words, "-n", weights, *PLAIN)
 
 
 @pytest.fixture

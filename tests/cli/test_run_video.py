@@ -31,27 +31,19 @@ PLAIN = ["--backend", "eager", "--precision", "fp32", "--threads", "1"]
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def weights(saved):
     """A small srn that changes hardly anything."""
     torch.manual_seed(0)
     model = build("srn", channels=8, blocks=1, stages=2)
     with torch.no_grad():
         model.branch.f_out.weight.mul_(1e-4)
         model.branch.f_out.bias.zero_()
-    path = tmp_path_factory.mktemp("weights") / "srn.safetensors"
-    save(model, path)
-    return str(path)
+    return saved(model)
 
 
 @pytest.fixture
-def unrain_run(capfd, weights):
-    def run(*words):
-        capfd.readouterr()
-        code = main(["run", *map(str, words), "-n", weights, *PLAIN])
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
+def unrain_run(unrain_run, weights):
+    return lambda *words: unrain_run("run", *words, "-n", weights, *PLAIN)
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from PIL import Image
 import unrain
 from unrain.demo.show import pan, write_video
 from unrain.engine.images import read_image, write_image
-from unrain.engine.models.checkpoint import save
 from unrain.page.jobs import WAITING
 from unrain.page.server import Server
 from unrain.page.wiping import BUNDLED, Wiper
@@ -29,13 +28,11 @@ RIGHT, LEFT, HOME, END, PAGE_UP = "\ue014", "\ue012", "\ue011", "\ue010", "\ue00
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def weights(saved):
     """The quickest of the shipped networks, cut to two stages."""
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     model = unrain.load("stagewise")
     model.stages = 2
-    save(model, path)
-    return str(path)
+    return saved(model)
 
 
 @pytest.fixture(scope="module")

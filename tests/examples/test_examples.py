@@ -16,7 +16,6 @@ import torch
 import unrain
 from unrain.demo.show import pan, write_video
 from unrain.engine.images import read_image
-from unrain.engine.models.checkpoint import save
 from unrain.engine.pictures import FOLDER
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -25,13 +24,11 @@ SIZE = "160x120"
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def weights(saved):
     """The quickest of the shipped networks, cut to two stages."""
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     model = unrain.load("stagewise")
     model.stages = 2
-    save(model, path)
-    return str(path)
+    return saved(model)
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import torch
 
 import unrain
 from unrain.engine.runtime.backends import graph as graph_module
+from unrain.engine.runtime.calibration import batches
 from unrain.export.metadata import weights_hash
-from unrain.export.pictures import batches
 from unrain.export.targets import Options, Outcome, export
 
 
@@ -25,12 +25,12 @@ def one_translation_each():
 def _remembering(translate: Callable) -> Callable:
     known: dict = {}
 
-    def remembered(model, stages=None):
-        key = (_content(model), stages or getattr(model, "stages", None))
+    def remembered(model):
+        key = (_content(model), getattr(model, "stages", None))
         if translate.__name__ == "stage_graph":  # the same stage, however often it is to run
             key = key[:1]
         if key not in known:
-            known[key] = translate(model) if translate.__name__ == "stage_graph" else translate(model, stages)
+            known[key] = translate(model)
         copy = type(known[key])()
         copy.CopyFrom(known[key])
         return copy
@@ -58,6 +58,12 @@ def network():
         return known[key]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def model(network):
+    """What most of the tests export."""
+    return network("srn", stages=2)
 
 
 @pytest.fixture(scope="session")

@@ -18,12 +18,9 @@ from unrain.export import targets
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def weights(saved):
     torch.manual_seed(0)
-    model = unrain.build("srn", channels=8, blocks=1, stages=2)
-    path = tmp_path_factory.mktemp("weights") / "srn.safetensors"
-    save(model, path, licence="CC0-1.0")
-    return str(path)
+    return saved(unrain.build("srn", channels=8, blocks=1, stages=2), licence="CC0-1.0")
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +31,8 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture
-def run(capfd):
-    def call(*words):
-        capfd.readouterr()
-        code = main(["export", *map(str, words)])
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return call
+def run(unrain_run):
+    return lambda *words: unrain_run("export", *words)
 
 
 @pytest.fixture(scope="module")

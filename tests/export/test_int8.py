@@ -10,13 +10,14 @@ import torch
 import unrain
 from unrain.engine.errors import UnrainError
 from unrain.engine.models import WEIGHTS
+from unrain.engine.psnr import psnr
 from unrain.engine.runtime.backends.graph import network_graph
+from unrain.engine.runtime.calibration import batches, pictures_in
 from unrain.export.fidelity import Fidelity, compare, reference
 from unrain.export.onnx.export import export_onnx
 from unrain.export.onnx.quantise import BINS, best_scale, calibrate, convolutions, quantised
 from unrain.export.onnx.quantise_search import _fewest_kept, quantise
 from unrain.export.onnx.run import session
-from unrain.export.pictures import batches, pictures_in
 from unrain.export.verify import verify
 
 
@@ -130,7 +131,7 @@ def test_the_fewest_layers_are_kept():
 
     def fidelity(layers):
         total = sum(harm[layer] for layer in layers)
-        return Fidelity("int8", np.inf if total == 0 else -10 * np.log10(total), 0, 0, 1)
+        return Fidelity("int8", psnr(total), 0, 0, 1)
 
     assert _fewest_kept(list(harm), fidelity) == {}
     harm = {layer: 10 * value for layer, value in harm.items()}

@@ -14,10 +14,10 @@ import torch
 
 from unrain import kernels
 from unrain.engine.errors import UnrainError
-from unrain.export.kernels.cubins import GRIDS, architectures, export_kernels, to_kernels
+from unrain.export.kernels.cubins import architectures, export_kernels, to_kernels
 from unrain.export.kernels.header import header
 from unrain.export.targets import Options
-from unrain.kernels.triton_aot import OPS
+from unrain.kernels.triton_aot import OPS, Grid
 
 pytest.importorskip("triton")
 
@@ -186,20 +186,24 @@ def test_a_c_program_packs_the_weights_as_the_conv_lstm_kernels_read_them(tmp_pa
     assert packed.stdout == kernels.prepare_conv_lstm(weight).packed.numpy().tobytes()
 
 
-def test_every_kernel_has_a_grid_and_a_precision():
+def test_every_kernel_that_is_launched_is_exported_and_of_one_precision():
     program = (
         "from unrain.kernels.triton_aot import kernels; from unrain.export.kernels.cubins import PRECISIONS\n"
         "for spec in kernels(87): print(spec.fn.__name__, len(set(PRECISIONS) & set(spec.name.split('_'))))"
     )
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     text = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
-    lines = set(text.stdout.splitlines())
-    assert lines == {f"{name} 1" for name in GRIDS}
-
-
-def test_every_kernel_that_is_launched_is_among_them():
     sources = "\n".join(path.read_text() for path in Path(kernels.__file__).parent.glob("**/triton*.py"))
-    assert set(re.findall(r"^\s+(\w+)\[(?:grid\]|\()", sources, re.MULTILINE)) == set(GRIDS)
+    launched = re.findall(r"^\s+(\w+)\[(?:grid\]|\w*GRID\()", sources, re.MULTILINE)
+    assert set(text.stdout.splitlines()) == {f"{name} 1" for name in launched}
+
+
+def test_a_grid_is_computed_from_what_it_says():
+    grid = Grid("images * rows_up * (C / BLOCK_C) * (width / USED)", rows_up="height / TILE_H", USED=54)
+    assert grid.text == "images * rows_up * (C / BLOCK_C) * (width / USED), rows_up = height / TILE_H"
+    assert grid.constants == {"USED": 54}
+    assert grid(images=3, height=17, TILE_H=8, C=32, BLOCK_C=16, width=55) == (3 * 3 * 2 * 2,)
+    assert Grid("count / BLOCK")(count=0, BLOCK=2048, NHWC=True) == (0,)
 
 
 def test_architectures_are_read_or_refused_in_one_line(tmp_path):

@@ -9,8 +9,8 @@ pytest.importorskip("ncnn")
 
 from unrain.engine.errors import UnrainError
 from unrain.engine.models import load
+from unrain.engine.runtime.calibration import batches
 from unrain.export.ncnn import to_ncnn, verify_ncnn
-from unrain.export.pictures import batches
 from unrain.export.targets import Options
 
 SIZE = (64, 96)

@@ -8,10 +8,10 @@ import pytest
 from onnx import TensorProto
 
 import unrain
+from unrain.engine.runtime.calibration import batches
 from unrain.export.fidelity import compare, reference
 from unrain.export.onnx.export import export_onnx
 from unrain.export.onnx.run import session
-from unrain.export.pictures import batches
 
 QUICK = ("srn", "stagewise", "timelapse", "wiper-s")
 NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in unrain.models()]

@@ -10,10 +10,10 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from unrain.engine.errors import UnrainError  # noqa: E402
 from unrain.engine.models import WEIGHTS, load  # noqa: E402
+from unrain.engine.runtime.calibration import batches  # noqa: E402
 from unrain.export.onnx.export import export_onnx  # noqa: E402
 from unrain.export.onnx.opset import lowered  # noqa: E402
 from unrain.export.onnx.run import session  # noqa: E402
-from unrain.export.pictures import batches  # noqa: E402
 from unrain.export.verify import verify_onnx  # noqa: E402
 
 FLOAT = TensorProto.FLOAT

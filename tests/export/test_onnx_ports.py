@@ -15,11 +15,6 @@ from unrain.export.onnx.run import session
 from unrain.kernels import frame_to_tensor, tensor_to_frame
 
 
-@pytest.fixture(scope="module")
-def srn(network):
-    return network("srn", stages=2)
-
-
 def shapes(path):
     model = onnx.load(path)
     return {
@@ -28,13 +23,13 @@ def shapes(path):
     }
 
 
-def test_open_and_fixed_sizes(srn, tmp_path):
-    path = export_onnx(srn, tmp_path / "open.onnx").path
+def test_open_and_fixed_sizes(model, tmp_path):
+    path = export_onnx(model, tmp_path / "open.onnx").path
     assert shapes(path) == {
         "image": ["batch", 3, "height", "width"],
         "derained": ["batch", 3, "height", "width"],
     }
-    path = export_onnx(srn, tmp_path / "fixed.onnx", size=(24, 40), batch=2).path
+    path = export_onnx(model, tmp_path / "fixed.onnx", size=(24, 40), batch=2).path
     assert shapes(path) == {"image": [2, 3, 24, 40], "derained": [2, 3, 24, 40]}
     with pytest.raises(Exception, match="Got invalid dimensions"):
         session(path.read_bytes()).run(None, {"image": np.zeros((1, 3, 24, 40), np.float32)})
@@ -50,22 +45,22 @@ def test_a_fixed_size_pads_as_an_open_one(network, tmp_path, pictures):
     np.testing.assert_allclose(*found, atol=1e-6)
 
 
-def test_pictures_come_out_clamped(srn, tmp_path):
-    run = session(export_onnx(srn, tmp_path / "x.onnx").path.read_bytes())
+def test_pictures_come_out_clamped(model, tmp_path):
+    run = session(export_onnx(model, tmp_path / "x.onnx").path.read_bytes())
     wild = np.random.default_rng(0).uniform(-3, 4, (1, 3, 16, 16)).astype(np.float32)
     (found,) = run.run(None, {"image": wild})
     with torch.no_grad():
-        expected = srn(torch.from_numpy(wild))
+        expected = model(torch.from_numpy(wild))
     assert expected.min() < 0 and expected.max() > 1
     np.testing.assert_allclose(found, expected.clamp(0, 1).numpy(), atol=1e-5)
 
 
-def test_frames_are_bytes_in_and_out(srn, tmp_path, pictures):
-    run = session(export_onnx(srn, tmp_path / "x.onnx", frames=True).path.read_bytes())
+def test_frames_are_bytes_in_and_out(model, tmp_path, pictures):
+    run = session(export_onnx(model, tmp_path / "x.onnx", frames=True).path.read_bytes())
     frame = np.rint(pictures[0].transpose(0, 2, 3, 1) * 255).astype(np.uint8)
     (found,) = run.run(None, {"frame": frame})
     with torch.no_grad():
-        expected = tensor_to_frame(srn(frame_to_tensor(torch.from_numpy(frame)))).numpy()
+        expected = tensor_to_frame(model(frame_to_tensor(torch.from_numpy(frame)))).numpy()
     assert found.dtype == np.uint8 and found.shape == frame.shape
     # A value that falls on half a code may round either way.
     difference = np.abs(found.astype(int) - expected.reshape(found.shape))
@@ -122,14 +117,14 @@ def test_what_cannot_be_is_said_in_one_line(network, tmp_path, name, options, me
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_file_says_what_it_is(srn, network, tmp_path):
-    exported = export_onnx(srn, tmp_path / "x.onnx", "fp16", stages=3, size=(16, 24), frames=True)
-    model = onnx.load(exported.path)
-    said = describe_onnx(model, exported.path)
+def test_the_file_says_what_it_is(model, network, tmp_path):
+    exported = export_onnx(model, tmp_path / "x.onnx", "fp16", stages=3, size=(16, 24), frames=True)
+    file = onnx.load(exported.path)
+    said = describe_onnx(file, exported.path)
     assert said == json.loads(json.dumps(exported.description))
     expected = {
         "model": "srn",
-        "weights": weights_hash(srn),
+        "weights": weights_hash(model),
         "stages": 3,
         "size": [16, 24],
         "colour": "RGB",
@@ -140,9 +135,9 @@ def test_the_file_says_what_it_is(srn, network, tmp_path):
     }
     assert {key: said[key] for key in expected} == expected
     assert any(name.startswith("stage3/") for name in said["fp32_islands"]["cell_state"])
-    assert (model.producer_name, model.graph.name) == ("unrain", "srn")
-    padded = {name: export_onnx(network(name), tmp_path / "y.onnx").description["pads_to"] for name in ("timelapse",)}
-    assert padded == {"timelapse": 16}
+    assert (file.producer_name, file.graph.name) == ("unrain", "srn")
+    for name, multiple in (("timelapse", 16), ("wiper-s", 8)):
+        assert export_onnx(network(name), tmp_path / "y.onnx").description["pads_to"] == multiple
     # No trace of the machine it was made on.
     assert os.getcwd().encode() not in exported.path.read_bytes()
 

@@ -10,11 +10,6 @@ from unrain.export.verify import verify
 
 
 @pytest.fixture(scope="module")
-def model(network):
-    return network("srn", stages=2)
-
-
-@pytest.fixture(scope="module")
 def exported(model, tmp_path_factory):
     return export(model, "program", tmp_path_factory.mktemp("program") / "srn.unrain", Options("fp32")).verify
 

@@ -19,11 +19,6 @@ SIZE = (40, 56)
 
 
 @pytest.fixture(scope="module")
-def model(network):
-    return network("srn", stages=2)
-
-
-@pytest.fixture(scope="module")
 def stateless(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("repository")
     return export_server(model, folder, "wiper", precision="fp16", frames=True).path.parent.parent

@@ -7,17 +7,12 @@ from onnx import TensorProto, numpy_helper
 
 from unrain.engine.errors import UnrainError
 from unrain.engine.files import replacing, write
+from unrain.engine.runtime.calibration import pictures_in
 from unrain.export.fidelity import Fidelity, compare
 from unrain.export.files import read_onnx
 from unrain.export.metadata import weights_hash
 from unrain.export.onnx.export import export_onnx
-from unrain.export.pictures import pictures_in
 from unrain.export.verify import verify
-
-
-@pytest.fixture(scope="module")
-def model(network):
-    return network("srn", stages=2)
 
 
 @pytest.fixture(scope="module")

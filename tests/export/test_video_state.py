@@ -10,11 +10,12 @@ from onnx import helper
 
 import unrain
 from unrain.engine.errors import UnrainError
+from unrain.engine.runtime.calibration import batches
 from unrain.export import verify as verify_module
 from unrain.export.files import read_onnx
 from unrain.export.onnx.export import export_onnx
 from unrain.export.onnx.run import session
-from unrain.export.pictures import FRAMES, batches, clips
+from unrain.export.pictures import FRAMES, clips
 from unrain.export.server.repository import configuration
 from unrain.export.targets import Options, export
 from unrain.export.verify import verify

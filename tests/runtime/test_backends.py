@@ -11,7 +11,8 @@ import unrain
 from unrain.engine.errors import UnrainError
 from unrain.engine.program import runner as program_runner
 from unrain.engine.runtime.backends import BACKENDS, backend, eager, recorded
-from unrain.engine.runtime.fidelity import LIMITS, calibration_pictures, decibels, sample
+from unrain.engine.runtime.calibration import tensors
+from unrain.engine.runtime.fidelity import LIMITS, decibels, sample
 from unrain.engine.runtime.selection.candidates import candidates
 
 CPU = torch.device("cpu")
@@ -66,7 +67,7 @@ def runner(name, model, precision):
     reason = module.available(CPU) or module.can_run(model, precision, CPU)
     if reason is not None:
         pytest.skip(reason)
-    extra = {"pictures": calibration_pictures(None, count=4, size=64)} if precision == "int8" else {}
+    extra = {"pictures": tensors(None)} if precision == "int8" else {}
     return module.make(model, precision, CPU, None, **extra)
 
 
@@ -105,7 +106,7 @@ def test_trained_weights_keep_to_the_reference_and_to_the_score(name, weights, s
     for precision in backend(name).PRECISIONS:
         if backend(name).available(CPU) or backend(name).can_run(model, precision, CPU):
             continue
-        extra = {"pictures": calibration_pictures(None)} if precision == "int8" else {}
+        extra = {"pictures": tensors(None)} if precision == "int8" else {}
         output = backend(name).make(model, precision, CPU, None, **extra).run(picture).clamp(0, 1)
         assert decibels(output, reference) >= LIMITS[precision]
         assert abs(psnr_rgb(output, clean) - psnr_rgb(reference, clean)) <= changes[precision]

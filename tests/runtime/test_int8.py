@@ -8,8 +8,9 @@ import unrain
 from unrain.engine.errors import UnrainError
 from unrain.engine.images import write_image
 from unrain.engine.runtime.backends import backend
+from unrain.engine.runtime.calibration import tensors
 from unrain.engine.runtime.engine import Engine
-from unrain.engine.runtime.fidelity import calibration_pictures, sample
+from unrain.engine.runtime.fidelity import sample
 from unrain.engine.runtime.selection import selection
 from unrain.engine.runtime.selection.candidates import candidates
 
@@ -23,22 +24,19 @@ def needs_int8(model):
         pytest.skip(reason)
 
 
-def test_calibration_pictures_are_crops_of_the_folder(tmp_path):
+def test_int8_is_calibrated_on_the_folder_and_on_bundled_rain(tmp_path):
     for value in (40, 200):
         write_image(tmp_path / f"{value}.png", np.full((50, 300, 3), value, np.uint8))
-    pictures = calibration_pictures(tmp_path, count=6, size=64)
-    assert len(pictures) == 6 and all(each.shape == (1, 3, 64, 64) for each in pictures)
-    assert {round(float(each.mean() * 255)) for each in pictures} == {40, 200}
-    bundled = calibration_pictures(None, count=5, size=64)
-    assert len({float(each.mean()) for each in bundled}) == 5
+    own, bundled = tensors(tmp_path)[:2], tensors(None)
+    assert [each.shape for each in own] == 2 * [(1, 3, 50, 128)]
+    assert {round(float(each.mean() * 255)) for each in own} == {40, 200}
+    assert all(map(torch.equal, tensors(tmp_path)[2:], bundled)) and len({float(each.mean()) for each in bundled}) == 3
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UnrainError, match="no pictures to calibrate with"):
-        calibration_pictures(tmp_path / "empty")
+    with pytest.raises(UnrainError, match="holds no pictures"):
+        tensors(tmp_path / "empty")
 
 
 def test_int8_that_is_too_far_off_is_refused_with_its_number(monkeypatch, tmp_path):
-    from unrain.engine.runtime import fidelity
-
     model = unrain.build("srn", blocks=1).eval()
     model.stages = 1
     needs_int8(model)
@@ -48,7 +46,6 @@ def test_int8_that_is_too_far_off_is_refused_with_its_number(monkeypatch, tmp_pa
         selection, "candidates", lambda *args: [each for each in candidates(*args) if tuple(each[:2]) in KEPT]
     )
     monkeypatch.setitem(selection.fidelity.LIMITS, "int8", 400.0)
-    monkeypatch.setattr(fidelity, "calibration_pictures", lambda folder: calibration_pictures(folder, 2, 64))
     engine = Engine(model, "auto", "int8", "cpu")
     engine(sample(40, 40))
     told = engine.explain()

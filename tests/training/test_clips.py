@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from unrain.engine.psnr import psnr
 from unrain.engine.training.cache import pack
 from unrain.engine.training.clips import ClipSource, Motion, clips_of, draw_motion, filmed
 from unrain.engine.training.clutter import STREET, add_clutter
@@ -69,7 +70,7 @@ def test_the_wide_rain_is_a_third_heavy():
     for seed in range(150):
         clean, rainy = dry_and_rainy(scene, DISTRIBUTIONS["wide"](rng(seed)), seed)
         assert rainy.min() >= 0 and rainy.max() <= 1
-        found.append(float(-10 * (rainy - clean).square().mean().clamp_min(1e-6).log10()))
+        found.append(psnr(float((rainy - clean).square().mean().clamp_min(1e-6))))
     heavy = np.mean(np.array(found) < 16)
     assert 0.25 < heavy < 0.55
     assert np.mean(np.array(found) > 25) > 0.15

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from unrain import build
-from unrain.engine.models.checkpoint import save
 
 av = pytest.importorskip("av", reason="video needs PyAV: pip install 'unrain[video]'")
 
@@ -53,16 +52,14 @@ def make_clip(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def weights(tmp_path_factory):
+def weights(saved):
     """A small srn that changes hardly anything."""
     torch.manual_seed(0)
     model = build("srn", channels=8, blocks=1, stages=2)
     with torch.no_grad():
         model.branch.f_out.weight.mul_(1e-3)
         model.branch.f_out.bias.zero_()
-    path = tmp_path_factory.mktemp("weights") / "srn.safetensors"
-    save(model, path)
-    return str(path)
+    return saved(model)
 
 
 @pytest.fixture

@@ -193,18 +193,13 @@ def _model(name: str, weights: Path | None, stages: int | None) -> "tuple[nn.Mod
     """The network; with random weights where none are shipped, for they take as long."""
     import torch
 
-    from ..engine.models import CATALOG, WEIGHTS, build
+    from ..engine.models import CATALOG, WEIGHTS, build, with_stages
     from ..opening import load_model
 
     if weights is not None or name not in CATALOG or (WEIGHTS / f"{name}.safetensors").is_file():
         return load_model(name, weights, stages), True
     torch.manual_seed(0)
-    model: Any = build(name).eval()
-    if stages is not None:
-        if not hasattr(model, "stages"):
-            raise UnrainError(f"{name} has no stages to set; leave --stages out")
-        model.stages = stages
-    return model, False
+    return with_stages(build(name).eval(), stages), False
 
 
 def _compare(before: Path, after: Path, as_json: bool) -> int:

@@ -90,7 +90,7 @@ def command(
     `unrain export --verify FILE`; kernels are no network, and are not.
     """
     # `export` is the floor above this one. Only this line of the command line reaches up, when it is called.
-    from ..export.pictures import batches, pictures_in
+    from ..engine.runtime.calibration import batches, pictures_in
     from ..export.targets import Options, export, named, settle, staging
     from ..export.targets import target as find_target
     from ..export.verify import verify as verify_file

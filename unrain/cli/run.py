@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -116,6 +116,59 @@ def command(
     The exit code is 0 only when every picture, and every frame, succeeded.
     """
     inputs = [*(sources or []), *(more_sources or [])]
+    output = _where_to(inputs, output, as_json)
+    if "/" in suffix or "\\" in suffix:
+        raise UnrainError(f"--suffix goes behind a name, so it cannot hold a folder; got {suffix!r}")
+    if gpu is not None and device != "auto":
+        raise UnrainError("--gpu and --device say the same thing; give one of them")
+    place = device if gpu is None else f"cuda:{gpu}"
+    memory = None if max_memory is None else byte_count(max_memory)
+    settings = {"tile": tile_size(tile), "max_memory": memory, "strength": strength}
+    todo = _planned(inputs, output, overwrite, recursive=recursive, suffix=suffix, ext=ext, compare=compare)
+    answer: dict[str, Any] = {"model": name, "weights": str(weights) if weights else None}
+    results = todo.skipped
+    if ray or ray_address:
+        if todo.of_videos or not todo.in_folder:
+            raise UnrainError("--ray derains pictures into a folder; leave it out for a video or a single file")
+        if todo.pictures:
+            from .run_ray import derain_on_ray
+
+            ended, answer["ray"] = derain_on_ray(
+                todo.pictures,
+                Path(output),
+                ray_address,
+                name=name,
+                weights=weights and weights.absolute(),
+                stages=stages,
+                device=place,
+                threads=threads,
+                backend=backend,
+                precision=precision,
+                max_pixels=max_pixels,
+                quality=quality,
+                overwrite=overwrite,
+                settings=settings,
+            )
+            results += ended
+    elif todo.pictures or todo.videos:
+        seconds = 0.0 if len(todo.pictures) < _MANY and not todo.videos else None
+        engine, details = prepare_engine(name, weights, stages, place, threads, backend, precision, seconds, settings)
+        answer.update(details)
+        if todo.pictures:
+            results += _pictures(todo.pictures, frame_function(engine), max_pixels, quality)
+        results += _videos(todo.videos, engine, VideoOptions(size, pix_fmt, rate, carry, deadline, max_frames, crf))
+        answer["engine"] = engine.explain()
+    counts = {status: sum(result.status == status for result in results) for status in ("done", "failed", "skipped")}
+    if as_json:
+        print_json({**answer, **counts, "files": [asdict(result) for result in results]})
+    elif output != "-" and not (todo.of_videos == len(results) == counts["failed"] == 1):  # its one line is said
+        print(_summary(results, counts) + _rate(answer.get("ray")))
+    if counts["failed"]:
+        raise typer.Exit(1)
+
+
+def _where_to(inputs: list[str], output: str | None, as_json: bool) -> str:
+    """The name of the result, which raw frames on stdin alone may do without."""
     if not inputs:
         raise UnrainError("no input: unrain run IN -o OUT")
     if output is None and inputs == ["-"]:
@@ -124,87 +177,48 @@ def command(
         raise typer.BadParameter("-o says where the result goes: a file, or a folder")
     if "" in inputs or output == "":
         raise UnrainError("the name of an input or of the result is empty")
-    if "/" in suffix or "\\" in suffix:
-        raise UnrainError(f"--suffix goes behind a name, so it cannot hold a folder; got {suffix!r}")
-    if gpu is not None and device != "auto":
-        raise UnrainError("--gpu and --device say the same thing; give one of them")
     if output == "-" and as_json:
         raise UnrainError("stdout carries the frames; leave --json out, or name a file with -o")
-    memory = None if max_memory is None else byte_count(max_memory)
-    settings = {"tile": tile_size(tile), "max_memory": memory, "strength": strength}
-    pictures, videos = _sort(inputs, recursive)
+    return output
+
+
+class _ToDo(NamedTuple):
+    """The jobs that are left, and the results of those that were done before."""
+
+    pictures: list[Job]
+    videos: list[VideoJob]
+    skipped: list[Result]
+    in_folder: bool  # the pictures' results, of which there may be many
+    of_videos: int  # done or not
+
+
+def _planned(inputs: list[str], output: str, overwrite: bool, **names: Any) -> _ToDo:
+    """What there is to do, and the folders made for it; `names` are the options that say what a result is called."""
+    pictures, videos = _sort(inputs, names["recursive"])
     jobs: list[Job] = []
     if pictures:
         if output == "-":
             raise UnrainError("-o - writes the raw frames of a video; name a file or a folder for pictures")
-        jobs = plan(pictures, output, recursive=recursive, suffix=suffix, ext=ext, compare=compare)
+        jobs = plan(pictures, output, **names)
     video_jobs: list[VideoJob] = []
     if videos:
         target = output if len(videos) == len(inputs) or output == "-" else f"{output}/"
-        video_jobs = plan_videos(videos, target, recursive=recursive, suffix=suffix, ext=ext, compare=compare)
+        video_jobs = plan_videos(videos, target, **names)
     in_folder = len(jobs) > 1 or (bool(jobs) and jobs[0].target != Path(output))
-    waiting = [job for job in jobs if overwrite or not (in_folder and _is_done(job))]
-    waiting_videos = [job for job in video_jobs if overwrite or not job.done]
-    for folder in {job.target.parent for job in waiting}:
+    done: set[Job | VideoJob] = set()
+    if not overwrite:
+        done |= {job for job in jobs if in_folder and all(path.exists() for path in job.outputs)}
+        done |= {job for job in video_jobs if job.done}
+    todo = _ToDo(
+        [job for job in jobs if job not in done],
+        [job for job in video_jobs if job not in done],
+        [Result(str(job.source), str(job.target), "skipped") for job in (*jobs, *video_jobs) if job in done],
+        in_folder,
+        len(video_jobs),
+    )
+    for folder in {job.target.parent for job in todo.pictures}:
         make_folder(folder)
-    answer: dict[str, Any] = {"model": name, "weights": str(weights) if weights else None}
-    results = [
-        Result(str(job.source), str(job.target), "skipped")
-        for each, left in ((jobs, waiting), (video_jobs, waiting_videos))
-        for job in each
-        if job not in left
-    ]
-    if ray or ray_address:
-        if video_jobs or not in_folder:
-            raise UnrainError("--ray derains pictures into a folder; leave it out for a video or a single file")
-        if waiting:
-            from .run_ray import derain_on_ray
-
-            work: dict[str, Any] = {"stages": stages, "threads": threads, "backend": backend, "precision": precision}
-            work |= {
-                "device": device if gpu is None else f"cuda:{gpu}",
-                "max_pixels": max_pixels,
-                "quality": quality,
-                "settings": settings,
-            }
-            ended, answer["ray"] = derain_on_ray(
-                waiting,
-                Path(output),
-                ray_address,
-                name=name,
-                weights=weights and weights.absolute(),
-                overwrite=overwrite,
-                **work,
-            )
-            results += ended
-    elif waiting or waiting_videos:
-        engine, details = prepare_engine(
-            name,
-            weights,
-            stages,
-            device if gpu is None else f"cuda:{gpu}",
-            threads,
-            backend,
-            precision,
-            0.0 if len(waiting) < _MANY and not waiting_videos else None,
-            settings,
-        )
-        answer.update(details)
-        if waiting:
-            results += _work(waiting, frame_function(engine), max_pixels, quality)
-        options = VideoOptions(size, pix_fmt, rate, carry, deadline, max_frames, crf)
-        for job in waiting_videos:
-            results.append(_one_video(job, engine, options))
-            if (results[-1].video or {}).get("interrupted"):
-                raise typer.Exit(130)
-        answer["engine"] = engine.explain()
-    counts = {status: sum(result.status == status for result in results) for status in ("done", "failed", "skipped")}
-    if as_json:
-        print_json({**answer, **counts, "files": [asdict(result) for result in results]})
-    elif output != "-" and not (len(video_jobs) == len(results) == counts["failed"] == 1):  # its one line is said
-        print(_summary(results, counts) + _rate(answer.get("ray")))
-    if counts["failed"]:
-        raise typer.Exit(1)
+    return todo
 
 
 def _sort(inputs: list[str], recursive: bool) -> tuple[list[Path], list[str]]:
@@ -216,8 +230,21 @@ def _sort(inputs: list[str], recursive: bool) -> tuple[list[Path], list[str]]:
     return [path for path in pictures if path not in only_clips], [*videos, *map(str, with_clips)]
 
 
-def _is_done(job: Job) -> bool:
-    return all(path.exists() for path in job.outputs)
+def _pictures(jobs: list[Job], derain: Callable, max_pixels: int, quality: int) -> list[Result]:
+    results = []
+    with progress_bar() as bar:
+        for job in bar.track(jobs, description="derain") if len(jobs) > 1 else jobs:
+            results.append(derain_picture(job, derain, max_pixels, quality))
+    return results
+
+
+def _videos(jobs: list[VideoJob], engine: "Engine", options: VideoOptions) -> list[Result]:
+    results = []
+    for job in jobs:
+        results.append(_one_video(job, engine, options))
+        if (results[-1].video or {}).get("interrupted"):
+            raise typer.Exit(130)
+    return results
 
 
 def _one_video(job: VideoJob, engine: "Engine", options: VideoOptions) -> Result:
@@ -230,14 +257,6 @@ def _one_video(job: VideoJob, engine: "Engine", options: VideoOptions) -> Result
     if result.error:
         complain(result.error)
     return result
-
-
-def _work(jobs: list[Job], derain: Callable, max_pixels: int, quality: int) -> list[Result]:
-    results = []
-    with progress_bar() as bar:
-        for job in bar.track(jobs, description="derain") if len(jobs) > 1 else jobs:
-            results.append(derain_picture(job, derain, max_pixels, quality))
-    return results
 
 
 def _rate(ray: dict[str, Any] | None) -> str:

@@ -7,7 +7,7 @@ import typer
 
 from ..engine.errors import UnrainError
 from ..engine.images import make_folder
-from ..engine.models import find
+from ..engine.models import find, no_stages
 
 
 def command(
@@ -57,7 +57,7 @@ def command(
     from ..engine.training.trainer import Trainer
 
     if stages and find(model).stages is None:
-        raise UnrainError(f"{model} has no stages to set; leave --stages out")
+        raise no_stages(model)
     for folder in (out, cache):
         if folder is not None:
             make_folder(folder)

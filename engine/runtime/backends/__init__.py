@@ -14,6 +14,8 @@ Backend B is the module `engine/runtime/backends/B.py` (dashes as underscores), 
         May be slow: it prepares weights, compiles, builds. The network is left as it was.
     build_seconds(model) -> float
         About how long that and a first run take on a small machine; a trial does not begin what would outlast it.
+    OUTDONE_BY: dict[str, str]
+        Backends that leave it nothing to gain where they run in the same precision, and why: a trial leaves it out.
 
 A Runner takes what the network takes, [B,3,H,W] in [0,1], float32 on its device, and gives float32 back, not clamped.
 What it returns may be a static buffer that the next call overwrites: whoever keeps it copies it.

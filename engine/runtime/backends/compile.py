@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...models import is_for_video
-from ...models.stagewise import Stagewise
+from ...models import is_for_video, repeats_one_stage
 from . import Runner, Step
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+OUTDONE_BY = {"fused": "the fused path is the same convolutions with less between them"}
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _SPARE = 8  # what PyTorch allows anything
 
@@ -52,7 +52,8 @@ def make(model: nn.Module, precision: str, device: torch.device, threads: int | 
 
 def _programs(model: Any) -> int:
     """How many stages there are to compile; a network whose stages share all weights has two: a first and a later."""
-    return model.stages if isinstance(model, Stagewise) else 2
+    stages = getattr(model, "stages", None)
+    return 2 if stages is None or repeats_one_stage(model) else stages
 
 
 class Compiled(Runner):

@@ -13,6 +13,7 @@ from ...models import is_for_video
 from . import Runner, Step
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+OUTDONE_BY: dict[str, str] = {}
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -22,6 +22,7 @@ from . import Runner, Step
 from .recorded import program_of
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+OUTDONE_BY: dict[str, str] = {}
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Products of bfloat16 are a third faster than bfloat16 maps alone; they are taken where they do not cost the precision.
 _CHECKED = 96  # pixels a side

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UnrainError
-from ...models import is_for_video
+from ...models import is_for_video, repeats_one_stage
 
 if TYPE_CHECKING:
     import onnx
@@ -41,15 +41,12 @@ HIDDEN = ("batch", "hidden_height", "hidden_width")  # of a state's map at a qua
 EXAMPLE = (2, 3, 24, 40)
 
 
-def network_graph(model: nn.Module, stages: int | None = None) -> onnx.ModelProto:
-    """The whole network; of a recurrent one `stages` stages, its own number when left out."""
+def network_graph(model: nn.Module) -> onnx.ModelProto:
+    """The whole network, all stages of a recurrent one."""
     model = _prepared(model)
-    if stages is not None and not hasattr(model, "stages"):
-        raise UnrainError(f"{_name(model)} has no stages; leave their number out.")
     if repeats_one_stage(model):
-        return _unrolled(model, stage_graph(model), stages or model.stages)
-    network = model if stages is None else _Stages(model, stages)
-    return _translated(network, {"image": torch.rand(EXAMPLE)}, ["derained"])
+        return _unrolled(model, stage_graph(model))
+    return _translated(model, {"image": torch.rand(EXAMPLE)}, ["derained"])
 
 
 def stage_graph(model: nn.Module) -> onnx.ModelProto:
@@ -61,22 +58,13 @@ def stage_graph(model: nn.Module) -> onnx.ModelProto:
     return _translated(_Stage(model), inputs, [f"{field}_out" for field in fields])
 
 
-def carried_graph(model: nn.Module, stages: int | None = None) -> onnx.ModelProto:
+def carried_graph(model: Any) -> onnx.ModelProto:
     """SRN, BRN or a network made for video with the state as further inputs and outputs, its picture as "derained"."""
     if not is_for_video(model):
-        return _carried(stage_graph(model), stages or model.stages)
-    if stages is not None:
-        raise UnrainError(f"{_name(model)} has no stages; leave their number out.")
+        return _carried(stage_graph(model), model.stages)
     model = _prepared(model)
     inputs, fields = _inputs_with_state(model)
     return _translated(_Frame(model), inputs, ["derained", *(f"{field}_out" for field in fields)])
-
-
-def repeats_one_stage(model: nn.Module) -> bool:
-    """Whether every stage has the same weights and leaves a state of the same shape, its picture in it."""
-    from ...models.srn_brn import Recurrent
-
-    return isinstance(model, Recurrent)
 
 
 def open_sides(height: int, width: int) -> dict[str, int]:
@@ -118,18 +106,6 @@ class _Frame(_Stage):
     def forward(self, image: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         picture, after = self.model.step(image, self.state(*state))
         return picture, *after
-
-
-class _Stages(nn.Module):
-    """The network with a number of stages."""
-
-    def __init__(self, model: nn.Module, stages: int) -> None:
-        super().__init__()
-        self.model = model
-        self.stages = stages
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.model(image, T=self.stages)
 
 
 def _name(model: nn.Module) -> str:
@@ -232,10 +208,10 @@ def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(model, data_prop=True)
 
 
-def _unrolled(model: nn.Module, stage: onnx.ModelProto, stages: int) -> onnx.ModelProto:
+def _unrolled(model: Any, stage: onnx.ModelProto) -> onnx.ModelProto:
     """The stage repeated from the initial state; the last picture is "derained"."""
     nodes, state = _initial_state(model)
-    nodes, state = _repeated(stage, stages, nodes, state)
+    nodes, state = _repeated(stage, model.stages, nodes, state)
     return _assembled(stage, stage.graph.input[:1], nodes, {"derained": state["image"]}, {"derained": 3})
 
 
@@ -253,8 +229,6 @@ def _repeated(
     stage: onnx.ModelProto, stages: int, nodes: list[onnx.NodeProto], state: dict[str, str]
 ) -> tuple[list[onnx.NodeProto], dict[str, str]]:
     """`nodes` and `stages` copies of the stage, each fed the state of the one before; which value is which field."""
-    if stages < 1:
-        raise UnrainError(f"stages must be at least 1, got {stages}")
     weights = {tensor.name for tensor in stage.graph.initializer}
     for number in range(1, stages + 1):
         prefix = f"stage{number}/"

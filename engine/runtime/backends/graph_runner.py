@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ...models import is_for_video
+from ...models import is_for_video, repeats_one_stage
 from ..identity import model_hash
 from . import Runner, Step, eager
-from .graph import carried_graph, network_graph, repeats_one_stage, stage_graph
+from .graph import carried_graph, network_graph, stage_graph
 
 if TYPE_CHECKING:
     import onnx

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import onnx
 
 PRECISIONS = ("fp32",)
+OUTDONE_BY: dict[str, str] = {}
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 

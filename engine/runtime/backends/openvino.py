@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
 PRECISIONS = ("fp32", "bf16", "int8")
+OUTDONE_BY: dict[str, str] = {}
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}  # what the parts that are not quantised compute in
 _SIZES = 4  # compiled for as many picture sizes at a time: fixed sizes run faster than open ones
 

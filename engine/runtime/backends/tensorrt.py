@@ -12,6 +12,7 @@ from . import Runner
 from .packages import missing
 
 PRECISIONS = ("fp32", "fp16", "int8")
+OUTDONE_BY: dict[str, str] = {}
 
 
 def available(device: torch.device) -> str | None:

@@ -7,9 +7,9 @@ from torch import nn
 
 from . import Runner
 from .packages import missing
-from .tensorrt import PRECISIONS, build_seconds, engine_file, needs_engine_file, needs_gpu
+from .tensorrt import OUTDONE_BY, PRECISIONS, build_seconds, engine_file, needs_engine_file, needs_gpu
 
-__all__ = ["PRECISIONS", "available", "build_seconds", "can_run", "make"]
+__all__ = ["OUTDONE_BY", "PRECISIONS", "available", "build_seconds", "can_run", "make"]
 
 
 def available(device: torch.device) -> str | None:

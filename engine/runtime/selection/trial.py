@@ -12,12 +12,12 @@ from importlib import metadata
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ....kernels import native
 from ...errors import UnrainError
 from .. import cache
-from ..backends import Runner
+from ..backends import Runner, backend
 from .candidates import TRIAL_ORDER, UNBUILT, Candidate
 
 log = logging.getLogger("unrain.runtime")
@@ -107,16 +107,17 @@ def _able(known: list[Candidate]) -> list[str]:
 def race(
     known: list[Candidate],
     make: Make,
-    build_seconds: Callable[[Candidate], float],
+    model: nn.Module,
     picture: Tensor,
     key: str,
     seconds: float | None = None,
     wanted: str = "fp32",
-) -> tuple[Result, Runner | None]:
+) -> Result:
     """Times what can run on `picture`, best of a few rounds each in turn, until the time is up.
 
-    What would take longer to build (`build_seconds`) than there is time left is not begun. Where nothing can run, the
-    winner is "" and the runner None. Where there is no time at all, the precision that is `wanted` goes first.
+    What would take longer to build than there is time left is not begun, nor what a rival in the race leaves nothing to
+    gain. Where nothing can run, the winner is "". Where there is no time at all, the precision that is `wanted` goes
+    first.
     """
     seconds = budget(seconds)
     if seconds > 0:
@@ -130,18 +131,9 @@ def race(
     )
     for each in order:
         name = str(each)
-        if each.backend == "compile" and f"fused {each.precision}" in runners:
-            notes[name] = "not tried, the fused path is the same convolutions with less between them"
-            continue
         left = seconds - (time.perf_counter() - begin)
-        if runners and left <= 0:
-            notes[name] = f"not tried, the trial's {seconds:g} s were up"
-            continue
-        if runners and left < build_seconds(each):
-            needed = f"about {build_seconds(each):.0f} s to build"
-            notes[name] = f"not tried, it takes {needed}, and the trial had {left:.0f} of its {seconds:g} s left"
-            continue
-        made = make(each)
+        reason = _not_tried(each, runners, model, left, seconds)
+        made = make(each) if reason is None else f"not tried, {reason}"
         if isinstance(made, str):
             notes[name] = made
             continue
@@ -149,11 +141,8 @@ def race(
         if seconds > 0:
             timed(made, picture)
             times[name] = timed(made, picture)
-    if not runners:
-        return Result("", {}, notes, seconds), None
     if not times:
-        winner = next(iter(runners))
-        return Result(winner, {}, notes, seconds), runners[winner]
+        return Result(next(iter(runners), ""), {}, notes, seconds)
     close = [name for name in runners if times[name] <= _HOPELESS * min(times.values())]
     for _ in range(ROUNDS):
         if len(close) < 2 or time.perf_counter() - begin >= 1.5 * seconds:
@@ -166,7 +155,25 @@ def race(
             notes[name] = f"{value:.1f} ms, {value / times[winner]:.2f} times the {times[winner]:.1f} ms of {winner}"
     result = Result(winner, times, notes, seconds)
     cache.write("trial", key, result._asdict())
-    return result, runners[winner]
+    return result
+
+
+def _not_tried(
+    each: Candidate, runners: dict[str, Runner], model: nn.Module, left: float, seconds: float
+) -> str | None:
+    """Why it is not begun; while there is no runner at all, whatever comes is."""
+    if not runners:
+        return None
+    way = backend(each.backend)
+    for rival, why in way.OUTDONE_BY.items():
+        if f"{rival} {each.precision}" in runners:
+            return why
+    if left <= 0:
+        return f"the trial's {seconds:g} s were up"
+    needed = way.build_seconds(model)
+    if left < needed:
+        return f"it takes about {needed:.0f} s to build, and the trial had {left:.0f} of its {seconds:g} s left"
+    return None
 
 
 def timed(runner: Runner, picture: Tensor) -> float:
@@ -180,11 +187,11 @@ def timed(runner: Runner, picture: Tensor) -> float:
 
 def _first_try(each: Candidate, timed: bool, wanted: str) -> tuple[int, ...]:
     """Quick to build before slow to build; then, where there is time, the fast precisions before fp32."""
-    backend, exact = TRIAL_ORDER.index(each.backend), each.precision == "fp32"
+    place, exact = TRIAL_ORDER.index(each.backend), each.precision == "fp32"
     if timed:
         # int8 is slow to build, and asked for by name: it must not be what the time is up for.
-        return (each.precision != "int8", backend, exact)
-    return (each.backend not in UNBUILT, each.precision != wanted, not exact, backend)
+        return (each.precision != "int8", place, exact)
+    return (each.backend not in UNBUILT, each.precision != wanted, not exact, place)
 
 
 def _device_name(device: torch.device) -> str:

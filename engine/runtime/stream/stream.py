@@ -7,7 +7,6 @@ goes out: the last stage, an earlier stage, or the raw frame. It claims no certi
 from __future__ import annotations
 
 import logging
-import math
 import time
 import weakref
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import UnrainError
+from ...psnr import psnr
 from ..strength import checked
 from .degrade import Budget
 from .scene import SPARSE, Difference, Scene
@@ -158,10 +158,10 @@ class Stream:
         self._worker.forget()
         self._steps = answer.stages  # fewer than the network has, where its backend runs them all at once
         self.self_test = None
-        if _psnr(*results) < SAME:
+        if _decibels(*results) < SAME:
             self.self_test = "two runs on one frame differ"
-        elif expected is not None and _psnr(results[0], expected) < KNOWN:
-            self.self_test = f"the known frame is off by {_psnr(results[0], expected):.1f} dB"
+        elif expected is not None and _decibels(results[0], expected) < KNOWN:
+            self.self_test = f"the known frame is off by {_decibels(results[0], expected):.1f} dB"
         return self.self_test
 
     def close(self) -> None:
@@ -265,6 +265,5 @@ def _what_is_wrong(frame: np.ndarray, size: tuple[int, int]) -> str | None:
     return None
 
 
-def _psnr(a: np.ndarray, b: np.ndarray) -> float:
-    error = float(np.square(a.astype(np.float32) - b).mean())
-    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+def _decibels(a: np.ndarray, b: np.ndarray) -> float:
+    return psnr(float(np.square(a.astype(np.float32) - b).mean()), peak=255)

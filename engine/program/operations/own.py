@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .graph import Node
-from .operations import Laid, Translator, Unknown, Value, affine, mapped, means, piece
-from .rules.cells import second
+from ..graph import Node
+from ..rules.cells import second
+from ..translate import Laid, Translator, Unknown, Value, mapped, means
+from .channels import piece
+from .pointwise import affine
 
 
 @means("conv_lstm")
