@@ -76,8 +76,9 @@ class Net:
 
     def run(self, picture: np.ndarray) -> np.ndarray:
         extractor = self._net.create_extractor()
-        # A copy: ncnn's matrix does not keep the array alive that it was made of.
-        extractor.input("in0", self._ncnn.Mat(np.ascontiguousarray(picture[0])).clone())
+        # Named and copied: ncnn's matrix does not keep the array alive that it was made of.
+        planes = np.ascontiguousarray(picture[0])
+        extractor.input("in0", self._ncnn.Mat(planes).clone())
         failed, out = extractor.extract("out0")
         if failed:
             raise UnrainError("ncnn failed while it ran the network")

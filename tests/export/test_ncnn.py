@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("pnnx")
 pytest.importorskip("ncnn")
@@ -10,6 +12,7 @@ pytest.importorskip("ncnn")
 from unrain.engine.errors import UnrainError
 from unrain.engine.models import load
 from unrain.engine.runtime.calibration import batches
+from unrain.engine.runtime.ncnn import Net, convert
 from unrain.export.ncnn import to_ncnn, verify_ncnn
 from unrain.export.targets import Options
 
@@ -34,6 +37,14 @@ def test_ncnn_keeps_the_rule(name, precision, tmp_path):
     assert fidelity.passed, str(fidelity)
     about = json.loads((tmp_path / "net.json").read_text())
     assert (about["model"], about["precision"], about["size"]) == (name, precision, list(SIZE))
+
+
+def test_a_picture_whose_planes_lie_interleaved(tmp_path):
+    """As a decoded picture does: its planes are copied first, and the copy has to live while ncnn reads it."""
+    files = convert(torch.nn.Conv2d(3, 3, 1), (256, 256), tmp_path)
+    interleaved = np.random.default_rng(0).random((1, 256, 256, 3), np.float32).transpose(0, 3, 1, 2)
+    expected = Net(*files).run(np.ascontiguousarray(interleaved))
+    assert all(np.array_equal(Net(*files).run(interleaved), expected) for _ in range(5))
 
 
 def test_what_ncnn_has_no_layer_for_is_named(tmp_path):
