@@ -2,6 +2,8 @@
 
 import json
 import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 import unrain
 from unrain.engine.errors import UnrainError
 from unrain.engine.runtime import cache
+from unrain.engine.runtime.backends import Runner
 from unrain.engine.runtime.engine import Engine
 from unrain.engine.runtime.selection import selection, trial
 from unrain.engine.runtime.selection.candidates import Candidate
@@ -97,6 +100,29 @@ def test_a_trial_with_more_time_than_the_last_one_had_is_held_again(folder, monk
     monkeypatch.setenv("UNRAIN_TRIAL_SECONDS", "soon")
     with pytest.raises(UnrainError, match="UNRAIN_TRIAL_SECONDS must be a number of seconds, got 'soon'"):
         trial.stored("k", KNOWN)
+
+
+def test_int8_that_takes_all_the_time_to_build_has_our_own_path_to_beat(folder, monkeypatch):
+    known = [Candidate(*each, None) for each in (("eager", "fp32"), ("openvino", "int8"), ("fused", "bf16"))]
+    made = []
+
+    def make(each: Candidate) -> Sleeper:
+        made.append(str(each))
+        time.sleep(0.2 if each.precision == "int8" else 0)
+        return Sleeper(0.002 if each.backend == "fused" else 0.02)
+
+    monkeypatch.setattr(trial, "backend", lambda name: SimpleNamespace(OUTDONE_BY={}, build_seconds=lambda model: 0.0))
+    result = trial.race(known, make, torch.nn.Identity(), torch.rand(1, 3, 8, 8), "k", 0.2)
+    assert made == ["fused bf16", "openvino int8"] and result.winner == "fused bf16"
+
+
+class Sleeper(Runner):
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        time.sleep(self.seconds)
+        return x
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):

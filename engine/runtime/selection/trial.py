@@ -189,8 +189,9 @@ def _first_try(each: Candidate, timed: bool, wanted: str) -> tuple[int, ...]:
     """Quick to build before slow to build; then, where there is time, the fast precisions before fp32."""
     place, exact = TRIAL_ORDER.index(each.backend), each.precision == "fp32"
     if timed:
-        # int8 is slow to build, and asked for by name: it must not be what the time is up for.
-        return (each.precision != "int8", place, exact)
+        # int8 is slow to build, and asked for by name: it must not be what the time is up for. What stands first builds
+        # nothing, and is what int8 has to beat.
+        return (place > 0 and each.precision != "int8", place, exact)
     return (each.backend not in UNBUILT, each.precision != wanted, not exact, place)
 
 
