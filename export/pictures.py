@@ -1,4 +1,4 @@
-"""Clips made of pictures: what a network that carries a state is checked on."""
+"""What an export is checked on: the bundled pictures in rain, and clips made of pictures where a state is carried."""
 
 from __future__ import annotations
 
@@ -6,9 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..engine.images import read_image
 from ..engine.runtime.calibration import batches
 
 FRAMES = 30  # of a clip: what a state gathers, and what it loses, shows within a second
+
+
+def bundled() -> list[np.ndarray]:
+    """The pictures of the demo, in the rain: uint8 RGB [H,W,3]."""
+    from ..engine.pictures import FOLDER, SHOWERS
+    from ..engine.training.rain import add_rain, shower
+
+    return [
+        np.asarray(add_rain(read_image(FOLDER / file), shower(severity, seed), seed))
+        for file, severity, seed in SHOWERS
+    ]
 
 
 def clips(pictures: Sequence[np.ndarray], side: int = 80) -> list[np.ndarray]:

@@ -26,7 +26,7 @@ def decibels(output: Tensor, reference: Tensor) -> float:
 @cache
 def sample(height: int, width: int) -> Tensor:
     """A bundled picture in synthetic rain, [1,3,H,W] in [0,1]; a small one is mirrored until it is large enough."""
-    return _fitted(_rained(read_image(FOLDER / "chelsea.png"), seed=0), height, width)
+    return _fitted(rained(read_image(FOLDER / "chelsea.png"), seed=0), height, width)
 
 
 def _fitted(picture: np.ndarray, height: int, width: int) -> Tensor:
@@ -40,7 +40,7 @@ def _mirrored(wanted: int, side: int) -> np.ndarray:
     return np.minimum(ramp, 2 * side - 1 - ramp)
 
 
-def _rained(picture: np.ndarray, seed: int) -> np.ndarray:
+def rained(picture: np.ndarray, seed: int) -> np.ndarray:
     """Bright slanted streaks, enough to drive a network as rain does; training has the real generator."""
     random = np.random.default_rng(seed)
     height, width = picture.shape[:2]

@@ -19,7 +19,7 @@ from ...engine.runtime.backends.graph import OPSET
 from ...engine.runtime.calibration import batches, calibration
 from .. import metadata
 from ..files import import_onnx
-from ..pictures import clips
+from ..pictures import bundled, clips
 from .half import Islands, to_half
 from .opset import lowered
 from .ports import clamp_picture, start_sequences, take_frames
@@ -99,7 +99,7 @@ def build_onnx(
     islands, beyond, int8 = None, [], None
     half = precision == "fp16" or (precision == "int8" and others == "fp16")
     if half:
-        seen = batches(pictures)
+        seen = batches(bundled() if pictures is None else pictures)
         beyond = layers_beyond(graph, clips(seen) if state else seen)
     forced = [layer.node for layer in beyond]
     if precision == "int8":

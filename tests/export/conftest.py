@@ -9,6 +9,7 @@ import unrain
 from unrain.engine.runtime.backends import graph as graph_module
 from unrain.engine.runtime.calibration import batches
 from unrain.export.metadata import weights_hash
+from unrain.export.pictures import bundled
 from unrain.export.targets import Options, Outcome, export
 
 
@@ -69,7 +70,7 @@ def model(network):
 @pytest.fixture(scope="session")
 def pictures():
     """Rainy pictures as the networks take them, float32 [1, 3, 64, 64]."""
-    return batches(None, 64)
+    return batches(bundled(), 64)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from torch import nn
 import unrain
 from unrain.engine.images import read_image
 from unrain.engine.runtime.backends import sidecar
-from unrain.engine.runtime.calibration import bundled
+from unrain.export.pictures import bundled
 from unrain.export.targets import Options, export
 
 SOURCE = Path(__file__).parents[2] / "examples" / "cpp"

@@ -18,6 +18,7 @@ from unrain.export.onnx.export import export_onnx
 from unrain.export.onnx.quantise import BINS, best_scale, calibrate, convolutions, quantised
 from unrain.export.onnx.quantise_search import _fewest_kept, quantise
 from unrain.export.onnx.run import session
+from unrain.export.pictures import bundled
 from unrain.export.verify import verify
 
 
@@ -150,7 +151,7 @@ def test_published_weights_keep_40_decibels(shared, tmp_path, file):
     model = unrain.load(shared(f"reference_weights/{file}"))
     exported = export_onnx(model, tmp_path / "x.onnx", "int8")
     run = session(exported.path.read_bytes())
-    fidelity = compare(lambda x: run.run(None, {"image": x})[0], reference(model), batches(None), "int8")
+    fidelity = compare(lambda x: run.run(None, {"image": x})[0], reference(model), batches(bundled()), "int8")
     print(file, fidelity, exported.int8.kept)
     assert fidelity.passed, str(fidelity)
 

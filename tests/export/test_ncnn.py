@@ -14,6 +14,7 @@ from unrain.engine.models import load
 from unrain.engine.runtime.calibration import batches
 from unrain.engine.runtime.ncnn import Net, convert
 from unrain.export.ncnn import to_ncnn, verify_ncnn
+from unrain.export.pictures import bundled
 from unrain.export.targets import Options
 
 SIZE = (64, 96)
@@ -32,7 +33,7 @@ def test_ncnn_keeps_the_rule(name, precision, tmp_path):
     outcome = to_ncnn(model, tmp_path / "net.param", Options(precision, size=SIZE))
     assert [path.name for path in outcome.files] == ["net.param", "net.bin", "net.json"]
     assert {path.name for path in tmp_path.iterdir()} == {"net.param", "net.bin", "net.json"}
-    fidelity = verify_ncnn(outcome.verify, model, batches(None, 64))
+    fidelity = verify_ncnn(outcome.verify, model, batches(bundled(), 64))
     print(name, fidelity)
     assert fidelity.passed, str(fidelity)
     about = json.loads((tmp_path / "net.json").read_text())
@@ -58,4 +59,4 @@ def test_an_int8_file_and_files_of_nobody_are_refused(tmp_path):
         to_ncnn(load("wiper-s"), tmp_path / "net.param", Options("int8"))
     (tmp_path / "net.param").write_text("7767517\n")
     with pytest.raises(UnrainError, match="does not say which network it is"):
-        verify_ncnn(tmp_path / "net.param", None, batches(None, 64))
+        verify_ncnn(tmp_path / "net.param", None, batches(bundled(), 64))

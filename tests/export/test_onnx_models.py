@@ -12,6 +12,7 @@ from unrain.engine.runtime.calibration import batches
 from unrain.export.fidelity import compare, reference
 from unrain.export.onnx.export import export_onnx
 from unrain.export.onnx.run import session
+from unrain.export.pictures import bundled
 
 QUICK = ("srn", "stagewise", "timelapse", "wiper-s")
 NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in unrain.models()]
@@ -42,7 +43,7 @@ def runner(path):
 
 def cut(height, width, batch=1):
     """Rainy pictures of one size, repeated where the bundled one is too small."""
-    picture = batches(None, 1000)[0]
+    picture = batches(bundled(), 1000)[0]
     rows, columns = (np.arange(wanted) % side for side, wanted in zip(picture.shape[2:], (height, width), strict=True))
     return np.repeat(picture[:, :, rows][..., columns], batch, 0)
 
@@ -57,7 +58,7 @@ def test_one_fp32_file_serves_all_sizes(name, fp32, network):
 
 def test_batches_are_the_pictures_one_by_one(name, fp32):
     run = runner(fp32)
-    some = np.concatenate(batches(None, 32))
+    some = np.concatenate(batches(bundled(), 32))
     assert some.shape[0] == 3
     np.testing.assert_allclose(run(some), np.concatenate([run(one[None]) for one in some]), atol=1e-5)
 

@@ -14,6 +14,7 @@ from unrain.engine.runtime.calibration import batches  # noqa: E402
 from unrain.export.onnx.export import export_onnx  # noqa: E402
 from unrain.export.onnx.opset import lowered  # noqa: E402
 from unrain.export.onnx.run import session  # noqa: E402
+from unrain.export.pictures import bundled  # noqa: E402
 from unrain.export.verify import verify_onnx  # noqa: E402
 
 FLOAT = TensorProto.FLOAT
@@ -29,7 +30,7 @@ def test_opset_17_keeps_the_rule(name, precision, tmp_path):
     exported = export_onnx(model, tmp_path / "net.onnx", precision, opset=17)
     graph = onnx.load(exported.path)
     assert [each.version for each in graph.opset_import] == [17] and graph.ir_version == 8
-    fidelity = verify_onnx(exported.path, model, batches(None, 64))
+    fidelity = verify_onnx(exported.path, model, batches(bundled(), 64))
     assert fidelity.passed, str(fidelity)
 
 

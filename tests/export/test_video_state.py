@@ -15,7 +15,7 @@ from unrain.export import verify as verify_module
 from unrain.export.files import read_onnx
 from unrain.export.onnx.export import export_onnx
 from unrain.export.onnx.run import session
-from unrain.export.pictures import FRAMES, clips
+from unrain.export.pictures import FRAMES, bundled, clips
 from unrain.export.server.repository import configuration
 from unrain.export.targets import Options, export
 from unrain.export.verify import verify
@@ -29,7 +29,7 @@ def model():
 @pytest.fixture(scope="module", autouse=True)
 def one_clip():
     """Drawing rain takes longer than all that is done with it."""
-    made = clips(batches(None, 64)[:1])
+    made = clips(batches(bundled(), 64)[:1])
     patch = pytest.MonkeyPatch()
     for module in (verify_module, "unrain.export.onnx.export", "unrain.export.program"):
         where = f"{module}.clips" if isinstance(module, str) else (module, "clips")
@@ -100,7 +100,7 @@ def test_any_size_from_nothing_and_onwards(single, model, size):
 )
 def test_every_frame_of_a_clip_is_held_to_the_rule(model, tmp_path, precision, others, frames):
     exported = export_onnx(model, tmp_path / "x.onnx", precision, state=True, others=others, frames=frames)
-    fidelity = verify(exported.path, model, batches(None, 64))
+    fidelity = verify(exported.path, model, batches(bundled(), 64))
     assert fidelity.passed and fidelity.pictures == FRAMES, str(fidelity)
     kinds = {port.name: port.type.tensor_type.elem_type for port in read_onnx(exported.path).graph.input}
     half = precision == "fp16"
@@ -117,7 +117,7 @@ def test_a_state_that_is_lost_on_the_way_is_found(single, model, tmp_path):
         node.output[:] = ["hidden_out/true" if name == "hidden_out" else name for name in node.output]
     graph.graph.node.append(helper.make_node("Sub", ["hidden_out/true", "hidden_out/true"], ["hidden_out"], "lost"))
     onnx.save(graph, tmp_path / "lost.onnx")
-    fidelity = verify(tmp_path / "lost.onnx", model, batches(None, 64))
+    fidelity = verify(tmp_path / "lost.onnx", model, batches(bundled(), 64))
     assert not fidelity.passed and 20 < fidelity.decibels < 60
 
 
@@ -127,7 +127,7 @@ def test_the_servers_folder_keeps_the_state(model, tmp_path):
     assert text == configuration(read_onnx(made.files[0]), "wiper-s", 8)
     assert 'output_name: "hidden_out" data_type: TYPE_FP16 dims: [ 16, 12, 16 ]' in text
     assert 'output_name: "picture_out" data_type: TYPE_FP32 dims: [ 3, 44, 60 ]' in text
-    fidelity = verify(tmp_path, model, batches(None, 64))
+    fidelity = verify(tmp_path, model, batches(bundled(), 64))
     assert fidelity.passed and fidelity.pictures == FRAMES, str(fidelity)
 
 
@@ -154,5 +154,5 @@ def test_a_number_of_stages_is_refused(model, tmp_path):
 def test_stages_with_their_state_in_int8(network, tmp_path):
     small = network("srn", channels=8, blocks=1, stages=2)
     exported = export_onnx(small, tmp_path / "x.onnx", "int8", state=True, others="fp32")
-    fidelity = verify(exported.path, small, batches(None, 64))
+    fidelity = verify(exported.path, small, batches(bundled(), 64))
     assert fidelity.passed and fidelity.pictures == FRAMES and exported.int8.int8, str(fidelity)

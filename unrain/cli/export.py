@@ -89,14 +89,14 @@ def command(
     put aside as FILE.rejected, and the exit code is 1. An engine for a GPU that is not here is verified there, by
     `unrain export --verify FILE`; kernels are no network, and are not.
     """
-    # `export` is the floor above this one. Only this line of the command line reaches up, when it is called.
     from ..engine.runtime.calibration import batches, pictures_in
+    from ..export.pictures import bundled
     from ..export.targets import Options, export, named, settle, staging
     from ..export.targets import target as find_target
     from ..export.verify import verify as verify_file
 
     chosen = find_target(to)
-    pictures = pictures_in(images)
+    pictures = bundled() if images is None else pictures_in(images)
     if verify is not None:
         # A weights file says itself which network it is, and so does the exported one.
         model = load_model(name or str(weights), weights if name else None) if name or weights else None
