@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
     from .engine.runtime import Engine
 
-DEFAULT_MODEL = "srn"
+DEFAULT_MODEL = "wiper"
+
+
+def asked_for(name: str | None, weights: Path | None) -> tuple[str, Path | None]:
+    """The network and weights that are meant: without a name the network of the weights file, or the default one."""
+    if name is None and weights is not None:
+        return str(weights.absolute()), None
+    return name or DEFAULT_MODEL, weights
 
 
 def load_model(name: str, weights: Path | None = None, stages: int | None = None) -> "nn.Module":

@@ -16,7 +16,7 @@ from unrain.engine.images import read_image, write_image
 from unrain.engine.pictures import FOLDER, SHOWERS
 from unrain.engine.training.rain import add_rain, shower
 
-MODEL = "srn"
+MODEL = "wiper"
 file, severity, seed = SHOWERS[0]
 rainy = np.asarray(add_rain(read_image(FOLDER / file), shower(severity, seed), seed))
 dry = Engine(sys.argv[1] if sys.argv[1:] else MODEL, backend="eager", precision="fp32")(rainy)

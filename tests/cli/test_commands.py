@@ -62,6 +62,12 @@ def test_run_writes_what_the_model_gives(unrain_run, picture, weights, tmp_path)
     assert np.array_equal(read_image(out), expected(picture, weights))
 
 
+def test_weights_without_a_name_are_of_the_network_that_they_name(unrain_run, picture, weights, tmp_path):
+    code, _, err = unrain_run("run", picture, "-o", tmp_path / "dry.png", "-w", weights, *EXACT)
+    assert (code, err) == (0, "")
+    assert np.array_equal(read_image(tmp_path / "dry.png"), expected(picture, weights))
+
+
 def test_letters_of_real_esrgan_and_fewer_stages(unrain_run, picture, weights, tmp_path):
     code, _, _ = unrain_run(
         "run", "-i", picture, "-o", tmp_path / "dry.png", "-n", "stagewise", "-w", weights, "-T", "2", *EXACT

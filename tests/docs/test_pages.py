@@ -9,7 +9,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from PIL import Image
 
+from unrain.demo import show
 from unrain.engine.models import CATALOG
 from unrain.kernels.registry import OPS
 
@@ -35,6 +37,13 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path):
         assert not [address for address in loaded if "//" in address], page
     for style in (tmp_path / "site").rglob("*.css"):
         assert not re.findall(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//", style.read_text()), style
+
+
+def test_the_clip_of_the_readme_moves_and_is_small():
+    place = ROOT / "docs" / "figures" / "clip.webp"
+    assert f"](docs/figures/{place.name})" in (ROOT / "README.md").read_text() and place.stat().st_size < 700_000
+    with Image.open(place) as clip:
+        assert (clip.n_frames, clip.size) == (show.FRAMES, (2 * show.WIDTH + 4, show.HEIGHT))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

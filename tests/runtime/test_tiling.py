@@ -156,7 +156,8 @@ def test_a_large_picture_in_little_memory(tmp_path, precision):
     assert frame.shape == (2160, 3840, 3)
     write_image(tmp_path / "in.png", frame)
     # A peak of one stage is that of all.
-    words = ["run", str(tmp_path / "in.png"), "-o", str(tmp_path / "out.png"), "-T", "1", "--precision", precision]
+    words = ["run", str(tmp_path / "in.png"), "-o", str(tmp_path / "out.png"), "-n", "srn", "-T", "1"]
+    words += ["--precision", precision]
     code = f"""
 import resource, subprocess, sys
 subprocess.run([sys.executable, "-m", "unrain.cli.main", *{words!r}], check=True)

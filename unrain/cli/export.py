@@ -10,7 +10,7 @@ import typer
 from ..engine.console import complain, print_json
 from ..engine.errors import UnrainError
 from ..engine.images import check_writable, make_folder
-from ..opening import DEFAULT_MODEL, load_model
+from ..opening import asked_for, load_model
 
 if TYPE_CHECKING:
     from ..export.fidelity import Fidelity
@@ -99,7 +99,7 @@ def command(
     pictures = bundled() if images is None else pictures_in(images)
     if verify is not None:
         # A weights file says itself which network it is, and so does the exported one.
-        model = load_model(name or str(weights), weights if name else None) if name or weights else None
+        model = load_model(*asked_for(name, weights)) if name or weights else None
         found = verify_file(verify, model, batches(pictures))
         _report({"file": str(verify), "verified": _as_json(found)}, [str(found)], as_json)
         raise typer.Exit(0 if found.passed else 1)
@@ -124,7 +124,7 @@ def command(
         workspace=workspace * 2**20 if workspace else None,
         pictures=pictures,
     )
-    model = load_model(name or DEFAULT_MODEL, weights) if to not in ("kernels", "hub-kernels") else None
+    model = load_model(*asked_for(name, weights)) if to not in ("kernels", "hub-kernels") else None
     if chosen.suffix:
         check_writable(output)
     else:

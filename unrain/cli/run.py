@@ -10,7 +10,7 @@ import typer
 from ..engine.console import complain, print_json, progress_bar
 from ..engine.errors import UnrainError
 from ..engine.images import MAX_PIXELS, make_folder
-from ..opening import DEFAULT_MODEL, byte_count, frame_function, prepare_engine, tile_size
+from ..opening import DEFAULT_MODEL, asked_for, byte_count, frame_function, prepare_engine, tile_size
 from .pace import in_words
 from .plan import Job, holds_pictures, plan
 from .run_picture import Result, derain_picture
@@ -40,8 +40,14 @@ def command(
         typer.Option("-o", "--output", help="The result's file name, a folder, or - for raw frames on stdout."),
     ] = None,
     name: Annotated[
-        str, typer.Option("-n", "--name", "--model", help="A model of `unrain models`, or a weights file.")
-    ] = DEFAULT_MODEL,
+        str | None,
+        typer.Option(
+            "-n",
+            "--name",
+            "--model",
+            help=f"A model of `unrain models`, or a weights file; {DEFAULT_MODEL} when left out.",
+        ),
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option("-w", "--weights", help="Weights for the model instead of those shipped with it.")
     ] = None,
@@ -121,11 +127,12 @@ def command(
         raise UnrainError(f"--suffix goes behind a name, so it cannot hold a folder; got {suffix!r}")
     if gpu is not None and device != "auto":
         raise UnrainError("--gpu and --device say the same thing; give one of them")
+    network, own = asked_for(name, weights)
     place = device if gpu is None else f"cuda:{gpu}"
     memory = None if max_memory is None else byte_count(max_memory)
     settings = {"tile": tile_size(tile), "max_memory": memory, "strength": strength}
     todo = _planned(inputs, output, overwrite, recursive=recursive, suffix=suffix, ext=ext, compare=compare)
-    answer: dict[str, Any] = {"model": name, "weights": str(weights) if weights else None}
+    answer: dict[str, Any] = {"model": network, "weights": str(weights) if weights else None}
     results = todo.skipped
     if ray or ray_address:
         if todo.of_videos or not todo.in_folder:
@@ -137,8 +144,8 @@ def command(
                 todo.pictures,
                 Path(output),
                 ray_address,
-                name=name,
-                weights=weights and weights.absolute(),
+                name=network,
+                weights=own and own.absolute(),
                 stages=stages,
                 device=place,
                 threads=threads,
@@ -152,7 +159,7 @@ def command(
             results += ended
     elif todo.pictures or todo.videos:
         seconds = 0.0 if len(todo.pictures) < _MANY and not todo.videos else None
-        engine, details = prepare_engine(name, weights, stages, place, threads, backend, precision, seconds, settings)
+        engine, details = prepare_engine(network, own, stages, place, threads, backend, precision, seconds, settings)
         answer.update(details)
         if todo.pictures:
             results += _pictures(todo.pictures, frame_function(engine), max_pixels, quality)

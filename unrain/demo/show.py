@@ -79,19 +79,29 @@ def _picture(file: str, severity: float, seed: int, label: str, derain: Callable
 
 def _clip(label: str, engine: Engine, out: Path) -> Row:
     """Through a Stream, which carries the state of a network that was made for video."""
-    clean = list(pan(read_image(FOLDER / PANNED)))
-    rainy = list(rain_on_video(iter(clean), shower(0.45, 4), seed=4, fps=FPS))
-    with Stream(engine, (HEIGHT, WIDTH), math.inf) as stream:
-        if stream.self_test is not None:
-            raise UnrainError(f"{label} fails its self-test: {stream.self_test}")
-        dry = [stream.process(frame, number / FPS)[0].copy() for number, frame in enumerate(rainy)]
-        ms = stream.stats()["latency_ms"]["p50"]
+    clean, rainy = shot()
+    dry, ms = derained(rainy, label, engine)
     written = write_video(out / f"pan-{label}.mp4", [side_by_side(a, b) for a, b in zip(rainy, dry, strict=True)])
     if not written:
         complain("the clip is not written: pip install 'unrain[video]'")
     before = statistics.mean(psnr_rgb(a, b) for a, b in zip(rainy, clean, strict=True))
     after = statistics.mean(psnr_rgb(a, b) for a, b in zip(dry, clean, strict=True))
     return _row(label, f"clip, {FRAMES} frames", rainy[0], (f"{ms:.0f}", f"{1e3 / ms:.1f}"), before, after)
+
+
+def shot() -> tuple[list[Frame], list[Frame]]:
+    """The clip's frames before the rain and in it."""
+    clean = list(pan(read_image(FOLDER / PANNED)))
+    return clean, list(rain_on_video(iter(clean), shower(0.45, 4), seed=4, fps=FPS))
+
+
+def derained(rainy: list[Frame], label: str, engine: Engine) -> tuple[list[Frame], float]:
+    """The frames, and the median milliseconds that one took."""
+    with Stream(engine, (HEIGHT, WIDTH), math.inf) as stream:
+        if stream.self_test is not None:
+            raise UnrainError(f"{label} fails its self-test: {stream.self_test}")
+        dry = [stream.process(frame, number / FPS)[0].copy() for number, frame in enumerate(rainy)]
+        return dry, stream.stats()["latency_ms"]["p50"]
 
 
 def _row(label: str, picture: str, frame: Frame, speed: tuple[str, str], before: float, after: float) -> Row:
