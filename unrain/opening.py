@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .engine.runtime import Engine
 
-DEFAULT_MODEL = "wiper"
+DEFAULT_MODEL = "srn"
 
 
 def asked_for(name: str | None, weights: Path | None) -> tuple[str, Path | None]:
