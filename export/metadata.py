@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import UnrainError
@@ -51,6 +52,16 @@ def describe(model: nn.Module, **more: Any) -> dict[str, Any]:
 
 def to_text(description: dict[str, Any]) -> str:
     return json.dumps(description, sort_keys=True, allow_nan=False)
+
+
+def beside(path: Path) -> dict[str, Any]:
+    """What the `.json` beside an exported file says of it."""
+    described = path.with_suffix(".json")
+    try:
+        text = described.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    return from_text(text, str(described))
 
 
 def from_text(text: str, source: str) -> dict[str, Any]:

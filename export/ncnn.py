@@ -48,11 +48,7 @@ def verify_ncnn(path: Path, model: nn.Module | None, pictures: Sequence[np.ndarr
     from ..engine.runtime.ncnn import Net
     from .verify import fitted
 
-    try:
-        text = path.with_suffix(".json").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        text = ""
-    about = metadata.from_text(text, str(path.with_suffix(".json")))
+    about = metadata.beside(path)
     if model is None:
         from ..engine.models import load
 

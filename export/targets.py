@@ -50,6 +50,7 @@ TARGETS = {
     "program": Target("program", "to_program", ".unrain", "fp32", frozenset({"stages"}), "what our own core runs"),
     "kernels": Target("kernels.cubins", "to_kernels", "", "fp16", frozenset({"arch"}), "the Triton kernels as cubins"),
     "ncnn": Target("ncnn", "to_ncnn", ".param", "fp32", frozenset({"stages", "size"}), "files for phones and boards"),
+    "litert": Target("litert", "to_litert", ".tflite", "fp32", frozenset({"stages", "size"}), "what LiteRT reads"),
     "hub-kernels": Target("kernels.hub", "to_hub_kernels", "", "fp32", frozenset(), "the Triton ops for `kernels`"),
     "package": Target("package", "to_package", ".pt2", "fp32", _PACKAGE, "an AOTInductor package for C++"),
 }

@@ -29,6 +29,7 @@ WAYS = {
     ".pt2": ("package", "verify_package"),
     ".unrain": ("program", "verify_program"),
     ".param": ("ncnn", "verify_ncnn"),
+    ".tflite": ("litert", "verify_litert"),
 }
 
 

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from ..errors import UnrainError
 
 
-class _Clamped(nn.Module):
+class Clamped(nn.Module):
+    """For runtimes whose file is the whole of it: the picture within [0, 1]."""
+
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
@@ -34,7 +36,7 @@ def convert(network: nn.Module, size: tuple[int, int], folder: Path, half: bool 
         import pnnx
     except ImportError as error:
         raise UnrainError("ncnn's files are made by the package pnnx: pip install 'unrain[ncnn]'") from error
-    network = _Clamped(deepcopy(network).to("cpu", torch.float32)).eval().requires_grad_(False)
+    network = Clamped(deepcopy(network).to("cpu", torch.float32)).eval().requires_grad_(False)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # of sizes that become constants, which is meant
         traced = torch.jit.trace(network, torch.rand(1, 3, *size), check_trace=False)

@@ -23,12 +23,15 @@ def command(
     to: Annotated[
         str,
         typer.Option(
-            "--to", help="onnx, int8, server, tensorrt, tensorrt-rtx, program, package, ncnn, kernels or hub-kernels."
+            "--to",
+            help="onnx, int8, server, tensorrt, tensorrt-rtx, program, package, ncnn, litert, kernels or hub-kernels.",
         ),
     ] = "onnx",
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The .onnx, .engine, .unrain, .pt2 or .param to write; else a folder."),
+        typer.Option(
+            "-o", "--output", help="The .onnx, .engine, .unrain, .pt2, .param or .tflite to write, or a folder."
+        ),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option("-w", "--weights", help="Weights in place of the shipped ones.")
@@ -42,7 +45,7 @@ def command(
     size: Annotated[
         str | None,
         typer.Option(
-            "--size", metavar="HxW", help="The only size it takes; any when left out (package, ncnn: 480x640)."
+            "--size", metavar="HxW", help="The only size it takes; any when left out (package, ncnn, litert: 480x640)."
         ),
     ] = None,
     smallest: Annotated[
