@@ -29,9 +29,7 @@ def command(
     ] = "onnx",
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--output", help="The .onnx, .engine, .unrain, .pt2, .param or .tflite to write, or a folder."
-        ),
+        typer.Option("-o", "--output", help="The file to write, .onnx or what else --to makes; or a folder."),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option("-w", "--weights", help="Weights in place of the shipped ones.")
