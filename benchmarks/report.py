@@ -159,7 +159,7 @@ def conditions(suites: dict[str, Any]) -> list[str]:
 
 READING = (
     "Milliseconds: the best rival that is right and computes no more coarsely (PyTorch channels-last, torch.compile, "
-    "ONNX Runtime, OpenVINO, ncnn), then unrain with a free choice of backend, and in brackets how many times faster "
+    "ONNX Runtime, OpenVINO), then unrain with a free choice of backend, and in brackets how many times faster "
     "that is than plain PyTorch in float32, and than the rival."
 )
 
