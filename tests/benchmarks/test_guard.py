@@ -17,6 +17,7 @@ def test_native_ops_take_no_more_instructions(tmp_path):
     assert not problems, "\n".join([*problems, "if it is meant: python benchmarks/guard/guard.py --update"])
 
 
+@pytest.mark.slow
 def test_triton_kernels_take_no_more_registers_and_memory():
     triton = pytest.importorskip(
         "triton", reason="kernels are compiled ahead of time by triton, which is not installed"

@@ -25,7 +25,7 @@ from unrain.export.verify import verify
 
 rtx = pytest.importorskip("tensorrt_rtx")
 
-QUICK = ("srn", "brn", "stagewise", "timelapse", "mspfn-light")
+QUICK = ("srn", "brn", "stagewise", "timelapse")
 EACH = ("SM86", "SM89", "SM120")
 slow = pytest.mark.slow
 # One engine may serve several GPUs, and takes no longer to build.

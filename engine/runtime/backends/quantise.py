@@ -14,7 +14,7 @@ def quantised(network: Any, pictures: list[Tensor]) -> Any:
     """The network with 8-bit convolutions, their ranges learnt from `pictures` [1,3,H,W]."""
     import nncf
 
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own function sets the handlers of others, too
     samples = nncf.Dataset(pictures, lambda picture: {network.inputs[0].any_name: picture.numpy()})
     with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
         return nncf.quantize(
