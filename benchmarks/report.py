@@ -130,7 +130,9 @@ def title_of(name: str, suites: dict[str, Any]) -> str:
     facts = next(iter(suites.values()))["facts"]
     if "gpu" in facts:
         return facts["gpu"]["name"]
-    return ", ".join(each for each in (f"{facts['cores']}-core {facts['cpu']}", vectors(facts.get("features", []))) if each)
+    return ", ".join(
+        each for each in (f"{facts['cores']}-core {facts['cpu']}", vectors(facts.get("features", []))) if each
+    )
 
 
 def conditions(suites: dict[str, Any]) -> list[str]:
