@@ -169,7 +169,9 @@ READING = (
 def every_network(networks: list[dict[str, Any]]) -> list[str]:
     if not networks:
         return []
-    absent = "An empty place: the way that the engine chose is less faithful on this picture than was asked for."
+    absent = (
+        "An empty place has no figure that stands: what the engine chose was too coarse here, or chosen by a fault."
+    )
     return ["### Every network", "", f"{READING} {absent}", "", *network_rows(networks), ""]
 
 
