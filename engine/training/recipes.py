@@ -42,6 +42,8 @@ class Recipe:
     optimiser: str = "adam"  # or "muon"
     frames: int = 0  # every second step is one of clips of so many frames; 0: single pictures only
     pool: int = 0  # with clips: how many of them are kept to be used again
+    rain: str = "physical"  # what clean pictures are rained on with: a name in rain.DISTRIBUTIONS
+    timid: float = 1.0  # factor on the first weights of the layers that write pictures; small: begin near the identity
 
     def stages_at(self, step: int) -> int | None:
         return next((count for start, count in reversed(self.stages) if step >= start), None)
@@ -100,7 +102,17 @@ SHORT = {
     "srn_brn.BRN": Recipe(**{**_SHORT.__dict__, "stages": ((0, 2), (1_500, 3), (5_000, 4)), "deep": 0.3}),
     "stagewise.Stagewise": Recipe(**{**_SHORT.__dict__, "rate": 2e-3, "deep": 0.1, "batch": 6}),
     "mspfn": Recipe(**{**_SHORT.__dict__, "rate": 5e-4}),
-    "mlmcn": Recipe(**{**_SHORT.__dict__, "rate": 5e-4}),
+    "mlmcn": Recipe(
+        **{
+            **_SHORT.__dict__,
+            "steps": 400_000,
+            "batch": 2,
+            "schedule": Schedule("clock", fall=0.5),
+            "optimiser": "muon",
+            "rain": "wide",
+            "timid": 0.02,
+        }
+    ),
     "wiper": Recipe(**{**_SHORT.__dict__, "rate": 6e-4, "batch": 8, "patch": 96}),
     "timelapse": Recipe(**{**_SHORT.__dict__, "objective": "timelapse", "cross": 5.0, "batch": 3, "patch": 96}),
 }

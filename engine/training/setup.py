@@ -16,6 +16,7 @@ from .cache import pack, pack_pairs
 from .clips import clips_of
 from .data import CleanSource, PairSource, Source, StaticSource, TimeLapseSource
 from .progress import HeldOut, drawn_held_out, generated_held_out
+from .rain import DISTRIBUTIONS
 from .recipes import Recipe, recipe_for
 from .trainer import Run, read_state, recipe_of
 
@@ -52,6 +53,8 @@ def open_data(data: Path, kind: str, recipe: Recipe, cache: Path, hold_out: int)
         raise UnrainError(f"no kind of data is called {kind!r}; choose {', '.join(KINDS)}.")
     if not data.is_dir():
         raise UnrainError(f"{data} is not a folder; --data wants the folder that holds the training pictures.")
+    if recipe.rain not in DISTRIBUTIONS:
+        raise UnrainError(f"no rain is called {recipe.rain!r}; choose {', '.join(DISTRIBUTIONS)}.")
     views = recipe.objective == "timelapse"
     kind = recognise(data) if kind == "auto" else kind
     if views and kind == "pairs":
@@ -60,7 +63,7 @@ def open_data(data: Path, kind: str, recipe: Recipe, cache: Path, hold_out: int)
         raise UnrainError(f"{data} holds scenes without clean pictures; only the timelapse network learns from them.")
     if kind == "clean":
         train, held = split(pictures_in(data), hold_out)
-        scenes = CleanSource(pack(train, cache))
+        scenes = CleanSource(pack(train, cache), rain=recipe.rain)
         if recipe.frames:
             return clips_of(scenes, recipe.frames), generated_held_out(pack(held, cache))
         return (StaticSource(scenes) if views else scenes), generated_held_out(pack(held, cache))

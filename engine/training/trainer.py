@@ -53,6 +53,8 @@ class Trainer:
         self.model = build(run.model, **run.overrides).to(self.device, memory_format=torch.channels_last).train()
         if run.init is not None:
             begin_from(self.model, run.init, run.model)
+        else:
+            begin_timidly(self.model, run.recipe.timid)
         self.average = average_of(self.model) if run.recipe.ema else None
         self.objective = self.group.wrap(Objective(self.model, run.recipe, run.vgg).to(self.device))
         self.optimiser = optimiser_of(self.model, run.recipe)
@@ -225,6 +227,14 @@ def begin_from(model: nn.Module, path: Path, name: str) -> None:
         model.load_state_dict(given.state_dict())
     except RuntimeError as error:
         raise UnrainError(f"{path} holds weights of another shape than this {name} has.") from error
+
+
+@torch.no_grad()
+def begin_timidly(model: nn.Module, factor: float) -> None:
+    """Scale the weights of the layers that write pictures: what they add to the input is little at first."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d) and layer.out_channels == 3:
+            layer.weight.mul_(factor)
 
 
 def average_of(model: nn.Module) -> nn.Module:

@@ -195,6 +195,22 @@ def test_stages_grow_with_the_step():
     assert replace(recipe, stages=()).stages_at(3) is None
 
 
+def test_a_timid_start_leaves_the_picture_nearly_as_it_was(clean_folder, tmp_path):
+    assert recipe_for("mlmcn-n1").timid < 1
+    x = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        timid, bold = (
+            started("mlmcn-n1", clean_folder, tmp_path / "run", timid=factor).model(x) - x for factor in (0.02, 1.0)
+        )
+    assert 0 < timid.abs().mean() < 0.05 * bold.abs().mean()
+
+
+def test_rain_is_chosen_by_name_or_refused(clean_folder, tmp_path):
+    assert started("srn", clean_folder, tmp_path / "run", rain="wide").run.source.rain == "wide"
+    with pytest.raises(UnrainError, match="no rain is called 'purple'; choose physical, wide"):
+        started("srn", clean_folder, tmp_path / "other", rain="purple")
+
+
 def test_precision_is_chosen_or_refused():
     assert choose_precision("bf16", torch.device("cpu")) == torch.bfloat16
     assert choose_precision("auto", torch.device("cpu")) in (torch.bfloat16, torch.float32)

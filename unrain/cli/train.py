@@ -29,6 +29,9 @@ def command(
     batch: Annotated[int | None, typer.Option(min=1, help="Patches per step and process.")] = None,
     patch: Annotated[int | None, typer.Option(min=32, help="Side of a patch in pixels.")] = None,
     rate: Annotated[float | None, typer.Option(min=0, help="Learning rate.")] = None,
+    rain: Annotated[
+        str | None, typer.Option(help="Rain for clean pictures: 'physical', or 'wide', a third of it heavy.")
+    ] = None,
     stages: Annotated[
         int | None, typer.Option("--stages", "-T", min=1, help="T of recurrent nets in training.")
     ] = None,
@@ -63,7 +66,7 @@ def command(
             make_folder(folder)
     if threads:
         torch.set_num_threads(threads)
-    changes: dict[str, Any] = {"steps": steps, "batch": batch, "patch": patch, "rate": rate}
+    changes: dict[str, Any] = {"steps": steps, "batch": batch, "patch": patch, "rate": rate, "rain": rain}
     if stages:
         changes["stages"] = ((0, stages),)
     group = join()
