@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..errors import UnrainError
 from ..files import write
+from .graph import THIN
 
 MAGIC, VERSION, ALIGNMENT, ABSENT = b"\x89UNRAIN\n", 1, 64, 0xFFFFFFFF
 HEADER = struct.Struct("<8sII32sQ10I13Q")
@@ -43,7 +44,7 @@ class Value(NamedTuple):
 
     @property
     def thin(self) -> bool:
-        return self.kind == 0 and self.channels <= 4
+        return self.kind == 0 and self.channels <= THIN
 
 
 class Instruction(NamedTuple):

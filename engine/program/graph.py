@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import UnrainError
 
 VECTOR, RAW = -1, -2
+THIN = 4  # the most channels of a map that is stored as a picture is: float32, four to a pixel
 ACTS = ("none", "relu", "relu6", "slope", "sigmoid", "tanh", "silu", "gelu")
 
 

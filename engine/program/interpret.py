@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import UnrainError
 from ..models.sizing import pad_to_multiple
 from .file import ADD, BIAS, SLOPE1, SLOPE2, Instruction, Program, Value
+from .graph import THIN
 
 ACTS: tuple[Callable[[Tensor, Tensor | None], Tensor], ...] = (
     lambda x, slope: x,
@@ -77,7 +78,7 @@ class Interpreter:
 
     def _cropped(self, state: Tensor, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        return state[..., :height, :width] if state.shape[1] <= 4 and state.shape[-2] >= height else state
+        return state[..., :height, :width] if state.shape[1] <= THIN and state.shape[-2] >= height else state
 
     def _do(self, each: Instruction, kinds: Sequence[Value], values: dict[int, Tensor]) -> None:
         operands = [None if one is None else values[one] for one in each.operands]

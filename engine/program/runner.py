@@ -129,9 +129,6 @@ class ProgramRunner:
             raise UnrainError(f"a state of this network holds {', '.join(fields)}")
         if image is not None:
             given = [image if name == "image" else each for name, each in zip(fields, given, strict=True)]
-        for each in given:
-            if each.shape[0] != x.shape[0] or (each.shape[1] <= 4 and each.shape != (*each.shape[:2], *x.shape[-2:])):
-                raise UnrainError(f"the state is of pictures {list(each.shape)}, these are {list(x.shape)}")
         return given
 
     def _left(self, context: _Context, run: int, mark: int) -> Any:
@@ -194,7 +191,9 @@ class _Context:
                 self._whole(place).zero_()
             if each is not None:
                 if each.shape != port.shape:
-                    raise UnrainError(f"a state is of shape {list(each.shape)}, it takes {list(port.shape)}")
+                    raise UnrainError(
+                        f"this state holds a map {list(each.shape)}, these pictures go with {list(port.shape)}"
+                    )
                 port.copy_(each)
         self._overwritten()
 

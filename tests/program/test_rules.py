@@ -206,8 +206,8 @@ def lstm(pre, c=None, order="ifgo"):
 
 @pytest.mark.parametrize("order", ["ifgo", "gofi"])
 def test_the_gates_of_an_lstm_are_one_operation(small, weights, order):
-    w = weights(16, 3)
-    u = weights(4, 3)
+    w = weights(32, 3)
+    u = weights(8, 3)
     network = small(lambda x: sum(lstm(w(x), u(x), order))).after(affine.merged, cells.lstm_cells)
     assert network.ops.count("lstm") == 1 and "mul" not in network.ops
     assert network.is_right()
@@ -217,15 +217,15 @@ def test_the_gates_of_an_lstm_are_one_operation(small, weights, order):
 
 
 def test_a_first_step_has_three_gates(small, weights):
-    w = weights(16, 3)
-    network = small(lambda x: lstm(w(x), torch.zeros_like(w(x)[:, :4]))[0])
+    w = weights(32, 3)
+    network = small(lambda x: lstm(w(x), torch.zeros_like(w(x)[:, :8]))[0])
     network.after(zeros.without_zeros, cells.lstm_cells, pieces.of_convolutions, cells.convolutional_lstms)
     assert network.the("conv_lstm")["gates"] == 3 and "second" not in network.ops
     assert network.is_right()
 
 
 def test_a_forget_bias_goes_into_the_bias(small, weights):
-    w, u = weights(16, 3), weights(4, 3)
+    w, u = weights(32, 3), weights(8, 3)
 
     def step(x):
         i, f, g, o = w(x).chunk(4, 1)
@@ -238,10 +238,18 @@ def test_a_forget_bias_goes_into_the_bias(small, weights):
 
 
 def test_gates_of_separate_convolutions_are_joined(small, weights):
-    gates, u = [weights(4, 3) for _ in range(4)], weights(4, 3)
+    gates, u = [weights(8, 3) for _ in range(4)], weights(8, 3)
     network = small(lambda x: lstm(torch.cat([w(x) for w in gates], 1), u(x))[0])
     network.run = rules.apply(network.run)
     assert sorted(network.ops) == ["conv", "conv_lstm"]
+    assert network.is_right()
+
+
+def test_gates_too_narrow_for_the_core_stay_beside_their_convolutions(small, weights):
+    w, u = weights(16, 3), weights(4, 3)
+    network = small(lambda x: lstm(w(x), u(x))[0])
+    network.run = rules.apply(network.run)
+    assert "conv_lstm" not in network.ops and "lstm" in network.ops
     assert network.is_right()
 
 

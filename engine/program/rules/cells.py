@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from ..graph import Node, Run, Uses, listed, rewritten
+from ..graph import THIN, Node, Run, Uses, listed, rewritten
 
 
 def is_act(node: Node, act: str) -> bool:
@@ -97,7 +97,7 @@ def convolutional_lstms(run: Run) -> Run:
     """Gates that are convolutions of the same maps, read by nobody else, and the cell after them are one operation."""
 
     def change(node: Node, uses: Uses) -> Node | None:
-        if node.op != "lstm":
+        if node.op != "lstm" or node.channels <= THIN:
             return None
         gates = node.inputs[: 4 if len(node.inputs) == 5 else 3]
         first = gates[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ..graph import VECTOR, Node, Run
+from ..graph import THIN, VECTOR, Node, Run
 
 
 def early(run: Run) -> Run:
@@ -25,4 +25,4 @@ def _room(node: Node) -> float:
     """Numbers for each pixel of the picture."""
     if node.down == VECTOR or node.op == "second":
         return 0.0
-    return (4 if node.channels <= 4 else -(-node.channels // 16) * 16) / 4.0**node.down
+    return (4 if node.channels <= THIN else -(-node.channels // 16) * 16) / 4.0**node.down
