@@ -17,7 +17,8 @@ import typer
 
 from ..errors import UnrainError
 from ..evaluation.detector import HogPeopleDetector, compare_detections
-from ..models import load
+from ..evaluation.evaluate import Carrying
+from ..models import is_for_video, load
 from .examine import derain
 from .rain import rain_on_video, sample_parameters, to_tensor
 
@@ -45,11 +46,18 @@ def main(
     every: Annotated[int, typer.Option(min=1, help="Take one frame of so many.")] = 30,
     severity: Annotated[float, typer.Option(min=0, max=1)] = 0.55,
     seed: Annotated[int, typer.Option(help="Of the rain.")] = 0,
+    carry: Annotated[
+        bool, typer.Option("--carry", help="Carry the network's state: take frames close to each other.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1)] = None,
 ) -> None:
     if threads:
         torch.set_num_threads(threads)
     network = load(model).eval()
+    if carry:
+        if not is_for_video(network):
+            raise UnrainError(f"{model} has no state to carry.")
+        network = Carrying(network)
     rain = sample_parameters(np.random.default_rng((13, seed)), severity)
     clean = list(frames_of(clip, frames, every))
     rainy = list(rain_on_video(clean, rain, seed, fps=10 / every))
