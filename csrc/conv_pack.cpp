@@ -104,10 +104,13 @@ struct Lanes {
     double x[kBlock];
 };
 
-void combine(const double (&by)[3], const Lanes& a, const Lanes& b, const Lanes& c, Lanes& sum) {
+Lanes combine(const double (&by)[3], const Lanes& a, const Lanes& b, const Lanes& c) {
+    const double first = by[0], second = by[1], third = by[2];
+    Lanes sum;
     for (Index lane = 0; lane < kBlock; ++lane) {
-        sum.x[lane] = by[0] * a.x[lane] + by[1] * b.x[lane] + by[2] * c.x[lane];
+        sum.x[lane] = first * a.x[lane] + second * b.x[lane] + third * c.x[lane];
     }
+    return sum;
 }
 
 // [blocks of 16 outputs][36][inputs][16], for bfloat16 two inputs at a time.
@@ -118,7 +121,7 @@ void pack_winograd(const ConvLayer& a, const ConvPlan& p, const Taps& taps, char
         for (Index lane = 0; lane < kBlock; ++lane) output[lane] = output_at(a, p, block * kBlock + lane);
         for (Index i = 0; i < p.inputs; ++i) {
             const Index c = channel_of_input(a, i);
-            Lanes g[3][3] = {}, rows[kPatch][3], product;
+            Lanes g[3][3] = {}, rows[kPatch][3];
             for (Index lane = 0; lane < kBlock; ++lane) {
                 if (const float* plain = taps.plain(output[lane], c)) {
                     for (Index tap = 0; tap < 9; ++tap) g[tap / 3][tap % 3].x[lane] = plain[tap];
@@ -132,12 +135,12 @@ void pack_winograd(const ConvLayer& a, const ConvPlan& p, const Taps& taps, char
             }
             for (Index u = 0; u < kPatch; ++u) {
                 for (Index column = 0; column < 3; ++column) {
-                    combine(kTapRows[u], g[0][column], g[1][column], g[2][column], rows[u][column]);
+                    rows[u][column] = combine(kTapRows[u], g[0][column], g[1][column], g[2][column]);
                 }
             }
             for (Index k = 0; k < kProducts; ++k) {
                 const Lanes* row = rows[k / kPatch];
-                combine(kTapRows[k % kPatch], row[0], row[1], row[2], product);
+                const Lanes product = combine(kTapRows[k % kPatch], row[0], row[1], row[2]);
                 const Index at = ((block * kProducts + k) * p.inputs + i / depth * depth) * kBlock + i % depth;
                 if (depth == 1) {
                     float* numbers = reinterpret_cast<float*>(to) + at;

@@ -7,18 +7,29 @@ to x is a convolution with the weights turned, that to the weights (and the bias
 
 from __future__ import annotations
 
+import threading
+
 import torch
 
 from .. import native
-from ..compiled import aligned
 from ..native import available
 from ..registry import Call, thread_count
 from . import reference
-from .packed import MULTIPLE, Workspace, convolve, pack
+from .packed import MULTIPLE, Packed, Workspace, convolve
 
 __all__ = ["available", "backward", "can_run", "forward"]
 
 Tensor = torch.Tensor
+
+
+class _Memory(threading.local):
+    """Kept from call to call: fresh memory of this size costs as much as the convolution of a small picture."""
+
+    def __init__(self) -> None:
+        self.packed, self.workspace = Workspace(), Workspace()
+
+
+_memory = _Memory()
 
 
 def can_run(call: Call) -> str | None:
@@ -74,10 +85,11 @@ def _convolve(
 ) -> None:
     fill = -x.shape[1] % MULTIPLE
     weight = torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, fill)) if fill else weight
-    packed = pack(weight, bias, dilation=dilation)
+    weight, bias = weight.float().contiguous(), None if bias is None else bias.float()
+    packed = Packed(weight, bias, None, torch.float32, dilation=dilation, memory=_memory.packed.at_least)
     added = None if add is None else _channels_last(add)
     y = out if out.is_contiguous(memory_format=torch.channels_last) else _channels_last(torch.empty_like(out))
-    convolve([_filled(x)], packed, y, Workspace(), relu, added, relu_sum)
+    convolve([_filled(x)], packed, y, _memory.workspace, relu, added, relu_sum)
     if y is not out:
         out.copy_(y)
 
@@ -90,7 +102,7 @@ def _sum_products(grad_weight: Tensor, grad_bias: Tensor | None, x: Tensor, grad
     batch, inputs, height, width = x.shape
     call = dict(inputs=inputs, outputs=grad.shape[1], batch=batch, height=height, width=width, dilation=dilation)
     functions = native.load().functions  # type: ignore[union-attr]
-    memory = aligned(functions["conv_gradient_workspace_bytes"](**call, threads=thread_count()))
+    size = functions["conv_gradient_workspace_bytes"](**call, threads=thread_count())
     native.run(
         "conv_gradient",
         **call,
@@ -99,7 +111,7 @@ def _sum_products(grad_weight: Tensor, grad_bias: Tensor | None, x: Tensor, grad
         dtype=maps.dtype,
         grad_weight=weights,
         grad_bias=biases,
-        workspace=memory,
+        workspace=_memory.workspace.at_least(size),
     )
     grad_weight.copy_(weights)
     if grad_bias is not None:
