@@ -60,6 +60,25 @@ constexpr Field kFields[] = {
     {},
 };
 
+#define UNRAIN_GRADIENT(x) field_of<decltype(ConvGradient::x)>(#x, offsetof(ConvGradient, x))
+
+constexpr Field kGradientFields[] = {
+    UNRAIN_GRADIENT(x),
+    UNRAIN_GRADIENT(grad),
+    UNRAIN_GRADIENT(dtype),
+    UNRAIN_GRADIENT(inputs),
+    UNRAIN_GRADIENT(outputs),
+    UNRAIN_GRADIENT(dilation),
+    UNRAIN_GRADIENT(batch),
+    UNRAIN_GRADIENT(height),
+    UNRAIN_GRADIENT(width),
+    UNRAIN_GRADIENT(grad_weight),
+    UNRAIN_GRADIENT(grad_bias),
+    UNRAIN_GRADIENT(workspace),
+    UNRAIN_GRADIENT(threads),
+    {},
+};
+
 Convolution read(const void* arguments) {
     Convolution a = *static_cast<const Convolution*>(arguments);
     for (int k = 0; k < kMostSources; ++k)
@@ -96,16 +115,29 @@ const char* convolve(const void* arguments, int, const char* tier, std::ptrdiff_
     return run(a.layer, a.call, tier);
 }
 
+const char* gradient_workspace_size(const void* arguments, int, const char*, std::ptrdiff_t* size) {
+    const ConvGradient& a = *static_cast<const ConvGradient*>(arguments);
+    const char* wrong = check(a);
+    if (wrong == nullptr) *size = workspace_bytes(a);
+    return wrong;
+}
+
+const char* gradient(const void* arguments, int, const char* tier, std::ptrdiff_t*) {
+    return run(*static_cast<const ConvGradient*>(arguments), tier);
+}
+
 }  // namespace
 
 // The bytes of a layer's packed weights, which start at a multiple of 64; the packing; the bytes that a call works in,
-// from a multiple of 64 on; the call.
+// from a multiple of 64 on; the call; the same two of the gradient to weights.
 UNRAIN_SHOWN const Function* unrain_native_convolution() {
     static const Function functions[] = {
         {"conv_packed_bytes", kFields, sizeof(Convolution), &packed_size},
         {"conv_pack", kFields, sizeof(Convolution), &pack_weights},
         {"conv_workspace_bytes", kFields, sizeof(Convolution), &workspace_size},
         {"conv", kFields, sizeof(Convolution), &convolve},
+        {"conv_gradient_workspace_bytes", kGradientFields, sizeof(ConvGradient), &gradient_workspace_size},
+        {"conv_gradient", kGradientFields, sizeof(ConvGradient), &gradient},
         {},
     };
     return functions;

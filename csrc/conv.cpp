@@ -114,4 +114,23 @@ const char* run(const ConvLayer& a, const ConvCall& call, const char* tier) {
     return chosen->conv(a, call);
 }
 
+const char* check(const ConvGradient& a) {
+    if (a.threads < 1) return "threads must be at least 1";
+    if (!storage(a.dtype)) return "dtype must be float32 or bfloat16";
+    if (a.batch < 0 || a.height < 0 || a.width < 0) return "sizes must not be negative";
+    if (a.inputs < 1 || a.inputs > kMostChannels || a.outputs < 1 || a.outputs > kMostChannels) {
+        return "a convolution has 1 to 2^20 inputs and outputs";
+    }
+    return a.dilation < 1 || a.dilation > 1024 ? "dilation is 1 to 1024" : nullptr;
+}
+
+const char* run(const ConvGradient& a, const char* tier) {
+    if (const char* wrong = check(a)) return wrong;
+    if (a.grad_weight == nullptr || a.workspace == nullptr) return "grad_weight or workspace is missing";
+    const bool some = a.batch > 0 && a.height > 0 && a.width > 0;
+    if (some && (a.x == nullptr || a.grad == nullptr)) return "x or grad is missing";
+    const Tier* chosen = pick_tier(tier);
+    return chosen == nullptr ? kNoTier : chosen->conv_gradient(a);
+}
+
 }  // namespace unrain

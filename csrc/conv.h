@@ -74,4 +74,23 @@ std::ptrdiff_t workspace_bytes(const ConvLayer& layer, std::ptrdiff_t batch, std
 // `tier` is a name out of runnable_tiers(), or null for the best. A message where the call is wrong.
 const char* run(const ConvLayer& layer, const ConvCall& call, const char* tier = nullptr);
 
+// The gradient of a 3x3 convolution of stride 1, its padding the dilation, to its weights and its bias, by Winograd's
+// form: x and grad have channels in multiples of 16, those beyond the channels finite. Its error is like the forward's.
+struct ConvGradient {
+    const void *x, *grad;                // [batch, height, width, stored channels]
+    DType dtype;                         // of both: float32 or bfloat16
+    std::ptrdiff_t inputs, outputs;      // channels
+    int dilation;
+    std::ptrdiff_t batch, height, width;
+    float *grad_weight, *grad_bias;      // [outputs, inputs, 3, 3], [outputs] or null
+    void* workspace;                     // workspace_bytes(), on a boundary of 64
+    int threads;
+};
+
+const char* check(const ConvGradient& args);
+
+std::ptrdiff_t workspace_bytes(const ConvGradient& args);
+
+const char* run(const ConvGradient& args, const char* tier = nullptr);
+
 }  // namespace unrain

@@ -40,9 +40,15 @@ public:
             const Index y = transposed_tap(k, row, o.part / 2), x = transposed_tap(k, column, o.part % 2);
             return y < 0 || x < 0 ? 0.0 : weight_[((c * a_.outputs + o.channel) * k + y) * k + x];
         }
-        const Index first = o.channel / (a_.outputs / a_.groups) * reads_;
+        const Index first = a_.groups == 1 ? 0 : o.channel / (a_.outputs / a_.groups) * reads_;
         if (c < first || c >= first + reads_) return 0.0;
         return weight_[((o.channel * reads_ + c - first) * k + row) * k + column];
+    }
+
+    // The k x k taps where they lie together, which is how training packs them in every step; null where they do not.
+    const float* plain(ConvOutput o, Index c) const {
+        if (a_.form != 0 || a_.groups != 1 || o.channel < 0 || c < 0) return nullptr;
+        return weight_ + (o.channel * reads_ + c) * a_.kernel * a_.kernel;
     }
 
 private:
@@ -93,31 +99,57 @@ constexpr double kTapRows[kPatch][3] = {{1, 0, 0},
                                         {1.0 / 6, -kRoot / 6, 1.0 / 3},
                                         {0, 0, 1}};
 
+// A number of each of 16 outputs.
+struct Lanes {
+    double x[kBlock];
+};
+
+Lanes combine(const double (&by)[3], const Lanes& a, const Lanes& b, const Lanes& c) {
+    const double first = by[0], second = by[1], third = by[2];
+    Lanes sum;
+    for (Index lane = 0; lane < kBlock; ++lane) {
+        sum.x[lane] = first * a.x[lane] + second * b.x[lane] + third * c.x[lane];
+    }
+    return sum;
+}
+
 // [blocks of 16 outputs][36][inputs][16], for bfloat16 two inputs at a time.
 void pack_winograd(const ConvLayer& a, const ConvPlan& p, const Taps& taps, char* to) {
     const Index depth = p.products == DType::bf16 ? 2 : 1, shift = 3 - p.window;  // of a transposed one's 2 x 2
-    for (Index o = 0; o < p.outputs; ++o) {
-        const ConvOutput output = output_at(a, p, o);
+    for (Index block = 0; block < p.outputs / kBlock; ++block) {
+        ConvOutput output[kBlock];
+        for (Index lane = 0; lane < kBlock; ++lane) output[lane] = output_at(a, p, block * kBlock + lane);
         for (Index i = 0; i < p.inputs; ++i) {
             const Index c = channel_of_input(a, i);
-            double g[3][3] = {}, rows[kPatch][3];
-            for (Index row = shift; row < 3; ++row) {
-                for (Index column = shift; column < 3; ++column) {
-                    g[row][column] = taps(output, row - shift, column - shift, c);
+            Lanes g[3][3] = {}, rows[kPatch][3];
+            for (Index lane = 0; lane < kBlock; ++lane) {
+                if (const float* plain = taps.plain(output[lane], c)) {
+                    for (Index tap = 0; tap < 9; ++tap) g[tap / 3][tap % 3].x[lane] = plain[tap];
+                    continue;
+                }
+                for (Index row = shift; row < 3; ++row) {
+                    for (Index column = shift; column < 3; ++column) {
+                        g[row][column].x[lane] = taps(output[lane], row - shift, column - shift, c);
+                    }
                 }
             }
             for (Index u = 0; u < kPatch; ++u) {
                 for (Index column = 0; column < 3; ++column) {
-                    rows[u][column] = kTapRows[u][0] * g[0][column] + kTapRows[u][1] * g[1][column] +
-                                      kTapRows[u][2] * g[2][column];
+                    rows[u][column] = combine(kTapRows[u], g[0][column], g[1][column], g[2][column]);
                 }
             }
-            for (Index product = 0; product < kProducts; ++product) {
-                const double* row = rows[product / kPatch];
-                const double* by = kTapRows[product % kPatch];
-                const Index at = ((o / kBlock * kProducts + product) * p.inputs + i / depth * depth) * kBlock +
-                                 o % kBlock * depth + i % depth;
-                put_number(to, at, p.products, row[0] * by[0] + row[1] * by[1] + row[2] * by[2]);
+            for (Index k = 0; k < kProducts; ++k) {
+                const Lanes* row = rows[k / kPatch];
+                const Lanes product = combine(kTapRows[k % kPatch], row[0], row[1], row[2]);
+                const Index at = ((block * kProducts + k) * p.inputs + i / depth * depth) * kBlock + i % depth;
+                if (depth == 1) {
+                    float* numbers = reinterpret_cast<float*>(to) + at;
+                    for (Index lane = 0; lane < kBlock; ++lane) numbers[lane] = static_cast<float>(product.x[lane]);
+                    continue;
+                }
+                for (Index lane = 0; lane < kBlock; ++lane) {
+                    put_number(to, at + lane * depth, p.products, product.x[lane]);
+                }
             }
         }
     }
@@ -172,6 +204,11 @@ void pack(const ConvLayer& a, const float* weight, const float* bias, const floa
 Index workspace_bytes(const ConvLayer& a, Index, Index, Index, int threads) {
     const ConvPlan p = plan_of(a);
     return threads * (p.way == ConvWay::winograd ? winograd_bytes(p) : patch_bytes(a, p));
+}
+
+Index workspace_bytes(const ConvGradient& a) {
+    const GradientPlan p(a);
+    return (p.chunks * p.chunk_numbers() + a.threads * p.scratch_numbers()) * static_cast<Index>(sizeof(float));
 }
 
 }  // namespace unrain

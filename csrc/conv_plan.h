@@ -194,6 +194,34 @@ static inline std::ptrdiff_t winograd_bytes(const ConvPlan& p) {
     return kProducts * winograd_matrix(p) * product_bytes(p) + (kMostBlocks * kProducts * kBlock + kSums) * 4;
 }
 
+// Tiles along a side of a picture.
+static inline std::ptrdiff_t tiles_along(std::ptrdiff_t side, std::ptrdiff_t dilation) {
+    return (side + kTile * dilation - 1) / (kTile * dilation) * dilation;
+}
+
+// How a gradient to weights is computed: in chunks of tiles, some tiles of a chunk at once.
+struct GradientPlan {
+    std::ptrdiff_t inputs, outputs;  // as stored
+    std::ptrdiff_t tiles, at_once, chunk_tiles, chunks;
+
+    explicit GradientPlan(const ConvGradient& a)
+        : inputs(rounded_up(a.inputs, kBlock)),
+          outputs(rounded_up(a.outputs, kBlock)),
+          tiles(a.batch * tiles_along(a.height, a.dilation) * tiles_along(a.width, a.dilation)),
+          at_once(inputs + outputs <= 128 ? 32 : 16) {
+        constexpr std::ptrdiff_t kLeast = 128, kMostChunks = 16;
+        const std::ptrdiff_t share = (tiles + kMostChunks - 1) / kMostChunks;
+        chunk_tiles = rounded_up(share < kLeast ? kLeast : share, at_once);
+        chunks = tiles == 0 ? 1 : (tiles + chunk_tiles - 1) / chunk_tiles;
+    }
+
+    // Numbers between two matrices, which do not fall on the same lines of a cache.
+    std::ptrdiff_t matrix(std::ptrdiff_t channels) const { return at_once * channels + kBlock; }
+    std::ptrdiff_t sum_matrix() const { return inputs * outputs + kBlock; }
+    std::ptrdiff_t chunk_numbers() const { return kProducts * sum_matrix() + outputs; }  // the sums, and the bias's
+    std::ptrdiff_t scratch_numbers() const { return kProducts * (matrix(inputs) + matrix(outputs)); }  // of a thread
+};
+
 // Of one thread; a cache line more than the numbers, for reads of a vector that begin with the last of them.
 static inline std::ptrdiff_t patch_bytes(const ConvLayer& a, const ConvPlan& p) {
     return rounded_up(patch_rows(a, p) * patch_columns(a, p) * p.inputs * product_bytes(p), 64) + 64;

@@ -138,6 +138,7 @@ struct Tier {
     const char* (*lstm_gates)(const LstmGates&, bool backward);
     const char* (*gru_gates)(const GruGates&, bool backward);
     const char* (*conv)(const ConvLayer&, const ConvCall&);
+    const char* (*conv_gradient)(const ConvGradient&);
     const char* (*charbonnier)(const Charbonnier&, bool backward);
     const char* (*gaussian_pyramid)(const GaussianPyramid&, bool backward);
     const char* (*frame_to_tensor)(const FrameToTensor&, bool backward);

@@ -66,20 +66,15 @@ struct Tile {
 struct Tiles {
     Index height, width, dilation, down, across;
 
-    Tiles(const ConvLayer& a, const ConvCall& call)
-        : height(call.height),
-          width(call.width),
-          dilation(a.dilation),
-          down(ceil_div(height, kTile * dilation) * dilation),
-          across(ceil_div(width, kTile * dilation) * dilation) {}
+    Tiles(Index h, Index w, Index d)
+        : height(h), width(w), dilation(d), down(tiles_along(h, d)), across(tiles_along(w, d)) {}
 
-    Tile find(Index tile, const Finish& f) const {
+    Tile find(Index tile) const {
         const Index row = tile / across % down;  // rows of tiles that overlap follow one another: they share a cache
         const Index column = tile % across, each = across / dilation;
         Tile at{tile / (down * across), row / dilation * kTile * dilation + row % dilation,
                 column % each * kTile * dilation + column / each, 0, 0, 0};
         at.down = inside(at.top, height), at.across = inside(at.left, width);
-        at.start = f.offset(at.image, at.top, at.left, 0);
         return at;
     }
 
@@ -302,14 +297,17 @@ void winograd_task(const ConvLayer& a, const ConvCall& call, const ConvPlan& p, 
 template <class V>
 void convolve_winograd(const ConvLayer& a, const ConvPlan& p, const ConvCall& call) {
     const Finish f(a, p, call);
-    const Tiles tiles(a, call);
+    const Tiles tiles(call.height, call.width, a.dilation);
     const Index all = call.batch * tiles.down * tiles.across, bytes = winograd_bytes(p);
     const auto work = static_cast<std::size_t>(all * kProducts * p.outputs) * sizeof(float);
     for_each_task(ceil_div(all, p.tiles), work, call.threads, [&](Index task, int slot) {
         const TileMemory<V> memory(static_cast<char*>(call.workspace) + slot * bytes, p);
         Task here;
         here.count = least(p.tiles, all - task * p.tiles);
-        for (Index t = 0; t < here.count; ++t) here.tile[t] = tiles.find(task * p.tiles + t, f);
+        for (Index t = 0; t < here.count; ++t) {
+            Tile& at = here.tile[t] = tiles.find(task * p.tiles + t);
+            at.start = f.offset(at.image, at.top, at.left, 0);
+        }
         winograd_task(a, call, p, f, tiles, here, memory);
     });
 }

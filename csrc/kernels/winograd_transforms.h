@@ -75,4 +75,55 @@ UNRAIN_HD void transform_output(const float* m, const Each& each) {
     }
 }
 
+// Four gradients of a row or column by A.
+UNRAIN_HD void gradient_row(const Vec (&y)[4], Vec (&m)[6]) {
+    const Vec half = set1(0.5F), two = set1(2.0F), inner = set1(kInner), outer = set1(kOuter);
+    const Vec a = fma(half, y[2], y[0]), b = fma(half, y[3], y[1]);
+    const Vec c = fma(two, y[2], y[0]), e = fma(two, y[3], y[1]);
+    m[0] = y[0];
+    m[1] = fma(inner, b, a);
+    m[2] = fnma(inner, b, a);
+    m[3] = fma(outer, e, c);
+    m[4] = fnma(outer, e, c);
+    m[5] = y[3];
+}
+
+// Six sums of products by G^T.
+UNRAIN_HD void tap_row(const Vec (&u)[6], Vec (&g)[3]) {
+    const Vec s = u[1] + u[2], d = u[2] - u[1], p = u[3] + u[4], q = u[3] - u[4];
+    g[0] = fma(set1(1.0F / 6), p, fnma(set1(2.0F / 3), s, u[0]));
+    g[1] = fma(set1(kOuter / 6), q, set1(kOuter / 3) * d);
+    g[2] = fma(set1(1.0F / 3), p - s, u[5]);
+}
+
+// A vector of channels of the gradients of one tile's places; `matrix` is the distance between the 36 results.
+UNRAIN_HD void transform_gradient(const Vec (&places)[4][4], float* e, Index matrix) {
+    Vec t[4][6];  // [row][column]
+    UNRAIN_UNROLL
+    for (Index i = 0; i < 4; ++i) gradient_row(places[i], t[i]);
+    UNRAIN_UNROLL
+    for (Index j = 0; j < 6; ++j) {
+        const Vec column[4] = {t[0][j], t[1][j], t[2][j], t[3][j]};
+        Vec r[6];
+        gradient_row(column, r);
+        UNRAIN_UNROLL
+        for (Index i = 0; i < 6; ++i) store(e + (6 * i + j) * matrix, r[i]);
+    }
+}
+
+// A vector of outputs of the 36 sums of products, to the gradients of the 9 taps, a vector each.
+UNRAIN_HD void transform_taps(const Vec (&u)[36], float* taps) {
+    Vec t[6][3];  // [row][tap of the column]
+    for (Index i = 0; i < 6; ++i) {
+        const Vec row[6] = {u[6 * i], u[6 * i + 1], u[6 * i + 2], u[6 * i + 3], u[6 * i + 4], u[6 * i + 5]};
+        tap_row(row, t[i]);
+    }
+    for (Index j = 0; j < 3; ++j) {
+        const Vec column[6] = {t[0][j], t[1][j], t[2][j], t[3][j], t[4][j], t[5][j]};
+        Vec g[3];
+        tap_row(column, g);
+        for (Index i = 0; i < 3; ++i) store(taps + (3 * i + j) * kLanes, g[i]);
+    }
+}
+
 }  // namespace unrain::UNRAIN_TIER

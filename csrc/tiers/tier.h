@@ -4,6 +4,7 @@
 #include "../kernels/camera_frame.h"
 #include "../kernels/charbonnier.h"
 #include "../kernels/conv.h"
+#include "../kernels/conv_gradient.h"
 #include "../kernels/frame_to_tensor.h"
 #include "../kernels/gaussian_pyramid.h"
 #include "../kernels/gru_gates.h"
@@ -25,6 +26,7 @@ const Tier tier = {
     lstm_gates,
     gru_gates,
     conv,
+    conv_gradient,
     charbonnier,
     gaussian_pyramid,
     frame_to_tensor,

@@ -13,6 +13,7 @@ from ...kernels.kept import replacing
 from ..errors import UnrainError
 from ..models import build
 from ..models.checkpoint import load_file, save
+from .convolutions import fast_convolutions
 from .data import Source, loader
 from .distributed import Group
 from .muon import optimiser_of
@@ -95,7 +96,8 @@ class Trainer:
             group["lr"] = self.rate(self.step)
         first, second = (_placed(view, self.device) for view in (first, second))
         self.model.train()
-        loss = self.objective(first, second, recipe.stages_at(self.step), self.precision)
+        with fast_convolutions(self.device):
+            loss = self.objective(first, second, recipe.stages_at(self.step), self.precision)
         if not torch.isfinite(loss.detach()):
             raise UnrainError(
                 f"the loss is {loss.item():g} at step {self.step}; a lower --rate may help, "

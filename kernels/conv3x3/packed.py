@@ -5,7 +5,7 @@ All of it is `csrc/conv.h`; the functions here have no derivative and are no `to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,7 @@ class Packed:
     products: torch.dtype
     transposed: bool = False
     dilation: int = 1
+    memory: Callable[[int], Tensor] = aligned  # where they are put in order
     _orders: dict[int, Tensor] = field(default_factory=dict, repr=False)  # by the number of gates
 
     @property
@@ -87,7 +88,7 @@ class Packed:
     def ordered(self, gates: int) -> Tensor:
         if gates not in self._orders:
             functions, layer = _functions(), self.layer(gates)
-            into = aligned(functions["conv_packed_bytes"](**layer))
+            into = self.memory(functions["conv_packed_bytes"](**layer))
             given = dict(weight=self.weight, bias=self.bias, slope1=self.slope)
             addresses = {name: _address(each) for name, each in given.items()}
             functions["conv_pack"](packed=into.data_ptr(), **layer, **addresses)

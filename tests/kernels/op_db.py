@@ -75,6 +75,7 @@ class Op:
     keeps_layout: bool = True  # outputs that are images have the memory format of the first image argument
     exact: Callable[..., Any] | None = None  # the float64 answer where the op itself has no float64
     room: float = 2.0  # times the plain reference's error
+    gradient_room: float = 2.0
     spreads: bool = False  # what is not finite also reaches neighbours, as NaN
 
     @property
@@ -249,7 +250,7 @@ def _conv3x3() -> Op:
         WrongUse("integer", good(x=torch.zeros(2, 16, 5, 5).int()), TypeError, "x must be a float"),
         WrongUse("too large", good(x=_huge(2, 16, 2**14, 2**14)), ValueError, "x has .* elements"),
     ]
-    return Op("conv3x3", kernels.conv3x3, samples, wrong, room=6.0, spreads=True)
+    return Op("conv3x3", kernels.conv3x3, samples, wrong, room=6.0, gradient_room=12.0, spreads=True)
 
 
 # charbonnier

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from unrain import kernels
 from unrain.kernels import native
 from unrain.kernels.conv3x3 import packed as conv3x3
 
@@ -126,8 +127,6 @@ def test_every_tier_and_thread_count(tier):
     results = []
     for threads in (1, 3):
         out = poisoned(1, 16, 30, 41)
-        from unrain import kernels
-
         with kernels.threads(threads):
             conv3x3.convolve([x], packed, out, conv3x3.Workspace())
         results.append(out)
@@ -220,3 +219,40 @@ def test_dilated_and_pointwise_on_every_tier(tier):
     conv3x3.convolve([x], conv3x3.pack_pointwise(weight[..., :1, :1], None), out, conv3x3.Workspace())
     expected = F.conv2d(x.double(), weight[..., :1, :1].double())
     assert (out - expected).abs().max() <= 2e-5 * expected.abs().max()
+
+
+def gradients(x, weight, bias, grad, function, **how):
+    leaves = [each.detach().requires_grad_() for each in (x, weight, bias)]
+    return torch.autograd.grad(function(*leaves, **how), leaves, grad)
+
+
+def largest_error(found, expected):
+    return (found - expected).abs().max() / expected.abs().max()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 13), (4, 4), (9, 33), (70, 61)])
+@pytest.mark.parametrize(("inputs", "outputs", "dilation"), [(3, 16, 1), (32, 67, 1), (67, 32, 2), (16, 3, 3)])
+def test_gradients_match_pytorch(size, inputs, outputs, dilation):
+    weight, bias = layer(inputs, outputs)
+    x, grad = channels_last(2, inputs, *size), channels_last(2, outputs, *size)
+    how = dict(dilation=dilation)
+    with kernels.use("native"):
+        found = gradients(x, weight, bias, grad, kernels.conv3x3, **how)
+    wide = [each.double() for each in (x, weight, bias, grad)]
+    expected = gradients(*wide, F.conv2d, padding=dilation, **how)
+    for mine, true in zip(found, expected, strict=True):
+        assert largest_error(mine, true) <= 2e-5
+
+
+def test_gradients_on_every_tier_and_thread_count(tier):
+    weight, bias = layer(32, 48)
+    x, grad = channels_last(2, 32, 70, 61), channels_last(2, 48, 70, 61)
+    results = []
+    for threads in (1, 3):
+        with kernels.threads(threads), kernels.use("native"):
+            results.append(gradients(x, weight, bias, grad, kernels.conv3x3))
+    for one, three in zip(*results, strict=True):
+        assert torch.equal(one, three)
+    expected = gradients(*(each.double() for each in (x, weight, bias, grad)), F.conv2d, padding=1)
+    for mine, true in zip(results[0], expected, strict=True):
+        assert largest_error(mine, true) <= 2e-5

@@ -34,7 +34,7 @@ def test_accuracy(op, sample, dtype, fused, device, using, poisoned):
         for index, triple in enumerate(zip(outputs, plain, true, strict=True)):
             assert_as_accurate(*triple, label=f"{layout} output {index}", room=op.room)
         for index, triple in enumerate(zip(gradients, plain_gradients, true_gradients, strict=True)):
-            assert_as_accurate(*triple, label=f"{layout} gradient {index}")
+            assert_as_accurate(*triple, label=f"{layout} gradient {index}", room=op.gradient_room)
         if op.keeps_layout and layout == "nhwc":
             for output in outputs:
                 assert (
