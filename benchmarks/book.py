@@ -24,7 +24,7 @@ class Book:
     def look(self, device: str) -> None:
         """Measures what the machine can do, before and after each race: a busy moment shows less."""
         known = self.limits.get(device)
-        self.limits[device] = known.or_better(limits.glimpse(device)) if known else limits.measured(device)
+        self.limits[device] = known.or_better(limits.glimpse(device, known)) if known else limits.measured(device)
 
     def add(self, suite: str, case: str, contender: str, outcome: Outcome, device: str, **about: Any) -> None:
         self._devices[suite] = device

@@ -32,6 +32,7 @@ SUITES = {
     "kernels": "Operations",
     "pipeline": "Stages of a pipeline",
     "training": "A step of training",
+    "compile": "Modules of other projects",
     "export": "Export and first picture",
     "startup": "Start-up",
 }

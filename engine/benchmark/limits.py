@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -41,22 +41,24 @@ class Limits(NamedTuple):
         )
 
 
-def measured(device: torch.device | str = "cpu", tries: int = _TRIES) -> Limits:
+def measured(
+    device: torch.device | str = "cpu", tries: int = _TRIES, precisions: Iterable[str] | None = None
+) -> Limits:
     """The best of several tries each: a limit is what the machine can do, not what it does on average.
 
     A machine that is busy for a second shows less than it can do, so a run measures again every now and then, and keeps
     the best: `or_better`.
     """
     device = torch.device(device)
-    rates = {name: _matrix_rate(device, name, tries) for name in _precisions(device)}
+    rates = {name: _matrix_rate(device, name, tries) for name in precisions or _precisions(device)}
     # Where a processor has no such instructions torch still multiplies, slowly: that says nothing about the machine.
     rates = {name: rate for name, rate in rates.items() if rate >= rates["fp32"]}
     return Limits(_copy_rate(device, tries), rates)
 
 
-def glimpse(device: torch.device | str = "cpu") -> Limits:
-    """`measured` with the few tries that fit between two rounds."""
-    return measured(device, tries=2)
+def glimpse(device: torch.device | str, known: Limits) -> Limits:
+    """`measured` with the few tries that fit between two rounds, for what is known to have a rate of its own."""
+    return measured(device, tries=2, precisions=known.matrix)
 
 
 def _precisions(device: torch.device) -> list[str]:

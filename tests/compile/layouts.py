@@ -182,6 +182,28 @@ class Edges(nn.Module):
         return self.loss(self.laplacian(x), self.laplacian(y))
 
 
+class PlacesMemory(nn.Module):
+    """MNAD's memory: items come in normalised, as its update left them; the update takes in queries item by item."""
+
+    def forward(self, query, items):
+        rows = F.normalize(query, dim=1).permute(0, 2, 3, 1)
+        scores = torch.matmul(rows, torch.t(items)).view(-1, items.shape[0])
+        of_queries, of_items = F.softmax(scores, dim=0), F.softmax(scores, dim=1)
+        found = torch.matmul(of_items.detach(), items).view(rows.shape)
+        read = torch.cat((rows, found), dim=3).permute(0, 3, 1, 2)
+        return read, self.update(rows.contiguous().view(-1, items.shape[1]), items, of_queries, of_items)
+
+    def update(self, rows, items, of_queries, of_items):
+        nearest = of_items.argmax(1)
+        taken = torch.zeros_like(items)
+        for number in range(len(items)):
+            own = torch.nonzero(nearest == number).squeeze(1)
+            if len(own):
+                weights = of_queries[own, number] / of_queries[:, number].max()
+                taken[number] = (weights[:, None] * rows[own]).sum(0)
+        return F.normalize(taken + items, dim=1).detach()
+
+
 def gaussian_line(size=11, sigma=1.5):
     line = torch.tensor([math.exp(-((k - size // 2) ** 2) / (2 * sigma**2)) for k in range(size)])
     return line / line.sum()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from layouts import Charbonnier, Edges, SeparableSSIM, splatting_ssim
+from layouts import Charbonnier, Edges, PlacesMemory, SeparableSSIM, splatting_ssim
 
 
 def pictures(*shape):
@@ -105,6 +105,15 @@ def test_traps_are_left_alone(function, quick, ran):
     ours = quick(function)
     assert torch.equal(ours(x, 1 - y), expected)
     assert ran(ours, x, 1 - y) == {}
+
+
+def test_items_that_come_in_normalised_stay(quick, ran):
+    """MNAD's: nothing in the graph says that they are, and reading would normalise them."""
+    memory, query = quick(PlacesMemory()), torch.randn(2, 8, 4, 5)
+    for items in (F.normalize(torch.randn(5, 8), dim=1), torch.randn(5, 8)):
+        for mine, theirs in zip(memory(query, items), PlacesMemory()(query, items), strict=True):
+            assert torch.equal(mine, theirs)
+        assert ran(memory, query, items) == {}
 
 
 def test_a_window_that_changes_is_asked_for_at_every_call(quick, ran):

@@ -128,7 +128,7 @@ def measure(
 
         def between_rounds() -> None:
             nonlocal machine_limits
-            machine_limits = machine_limits.or_better(limits.glimpse(chosen))
+            machine_limits = machine_limits.or_better(limits.glimpse(chosen, machine_limits))
             bar.advance(timing)
 
         table.time_rows(found, picture, rounds, between_rounds)
