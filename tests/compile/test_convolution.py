@@ -1,4 +1,4 @@
-"""3x3 convolutions by Winograd: only where that was asked for, in inference, with what follows them."""
+"""3x3 convolutions by Winograd: only where that was asked for; in inference with what follows them."""
 
 import copy
 
@@ -32,7 +32,23 @@ def test_when_asked_for(quick, ran, x):
         assert ran(model, x) == {"conv3x3": 2}
         torch.testing.assert_close(model(x), plain(x))
     assert [entry.op for entry in model.report.fused] == ["conv3x3"] * 2
-    assert ran(model, x) == {}  # with gradients
+
+
+def test_in_training(quick, ran, x):
+    plain = Block()
+    model = quick(copy.deepcopy(plain), options={"winograd": True})
+    assert ran(lambda: model(x).square().sum().backward()) == {"conv3x3": 2, "conv3x3_backward": 2}
+    plain(x).square().sum().backward()
+    model.zero_grad()
+    model(x).square().sum().backward()
+    for mine, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_thin_ones_are_left_alone_in_training(quick, ran):
+    model = quick(Picture(), options={"winograd": True})
+    assert ran(model, torch.rand(1, 3, 20, 24)) == {}
+    assert any("less than 16 channels" in entry.reason for entry in model.report.left_alone)
 
 
 def test_not_otherwise(quick, ran, x):

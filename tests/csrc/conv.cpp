@@ -446,6 +446,72 @@ void check_not_numbers() {
     }
 }
 
+// The gradients to weights and bias on every tier, against sums in double; 1 thread against 3 bit for bit.
+void check_gradient(Index inputs, Index outputs, int dilation, DType dtype, Index batch, Index height, Index width) {
+    const Index stored = rounded_up(inputs, kBlock), places = rounded_up(outputs, kBlock);
+    Map x(dtype, batch * height * width * stored), grad(dtype, batch * height * width * places);
+    for (Index i = 0; i < batch * height * width * stored; ++i) x.set(i, i % stored < inputs ? draw() : 3.0);
+    for (Index i = 0; i < batch * height * width * places; ++i) grad.set(i, i % places < outputs ? draw() : 3.0);
+    ConvGradient a{};
+    a.x = x.data(), a.grad = grad.data(), a.dtype = dtype, a.inputs = inputs, a.outputs = outputs;
+    a.dilation = dilation, a.batch = batch, a.height = height, a.width = width;
+    const auto pixel = [&](const Map& map, Index each, Index image, Index row, Index column, Index channel) {
+        if (row < 0 || column < 0 || row >= height || column >= width) return 0.0;
+        return map.get(((image * height + row) * width + column) * each + channel);
+    };
+    std::vector<double> weights(static_cast<std::size_t>(outputs * inputs * 9)), biases;
+    for (Index o = 0; o < outputs; ++o) {
+        biases.push_back(0);
+        for (Index at = 0; at < batch * height * width; ++at) {
+            const Index image = at / (height * width), row = at / width % height, column = at % width;
+            const double from = grad.get(at * places + o);
+            biases.back() += from;
+            for (Index i = 0; i < inputs * 9; ++i) {
+                const Index up = row + (i / 3 % 3 - 1) * dilation, left = column + (i % 3 - 1) * dilation;
+                weights[static_cast<std::size_t>(o * inputs * 9 + i)] +=
+                    from * pixel(x, stored, image, up, left, i / 9);
+            }
+        }
+    }
+    const double room = 2e-5 * std::sqrt(static_cast<double>(batch * height * width));
+    for (const Tier* const* tier = runnable_tiers(); *tier != nullptr; ++tier) {
+        std::vector<float> found[2], sums[2];
+        for (int k = 0; k < 2; ++k) {
+            a.threads = k == 0 ? 1 : 3;
+            const Block workspace(workspace_bytes(a));
+            found[k].assign(weights.size(), std::nanf("")), sums[k].assign(biases.size(), std::nanf(""));
+            a.workspace = workspace.data(), a.grad_weight = found[k].data(), a.grad_bias = sums[k].data();
+            const char* wrong = run(a, (*tier)->name);
+            CHECK(wrong == nullptr, "%s", wrong);
+        }
+        for (std::size_t i = 0; i < weights.size(); ++i) {
+            const double error = std::fabs(found[0][i] - weights[i]);
+            CHECK(error <= room, "gradient to weight %d on %s: error %g", int(i), (*tier)->name, error);
+        }
+        for (std::size_t o = 0; o < biases.size(); ++o) {
+            const double error = std::fabs(sums[0][o] - biases[o]);
+            CHECK(error <= room, "gradient to bias %d on %s: error %g", int(o), (*tier)->name, error);
+        }
+        CHECK(found[0] == found[1] && sums[0] == sums[1], "gradient on %s: 3 threads differ", (*tier)->name);
+    }
+}
+
+void check_gradients() {
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+        for (int dilation : {1, 2, 5}) check_gradient(16, 32, dilation, dtype, 2, 9, 14);
+        for (Index channels : {3, 20}) check_gradient(channels, 23 - channels, 1, dtype, 1, 5, 7);
+        check_gradient(16, 16, 1, dtype, 1, 1, 1);
+        check_gradient(16, 16, 1, dtype, 0, 5, 5);
+    }
+    check_gradient(16, 16, 1, DType::f32, 1, 61, 70);  // chunks
+    ConvGradient a{};
+    a.inputs = a.outputs = 16, a.dilation = 1;
+    CHECK(check(a) != nullptr, "taken: no threads");
+    a.threads = 1;
+    CHECK(check(a) == nullptr, "%s", check(a));
+    CHECK(run(a) != nullptr, "taken: no memory");
+}
+
 void check_refusals() {
     const ConvLayer good = layer_of({wide(16)}, 16);
     const auto refused = [&](const char* what, auto change) {
@@ -477,6 +543,7 @@ void check_conv() {
     check_shapes();
     check_groups();
     check_twice_the_size();
+    check_gradients();
     check_not_numbers();
 }
 

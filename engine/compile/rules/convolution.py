@@ -1,4 +1,7 @@
-"""3x3 convolutions with the ReLU, the sum and the ReLU after it become `conv3x3`, where its error was asked for."""
+"""3x3 convolutions with the ReLU, the sum and the ReLU after it become `conv3x3`, where its error was asked for.
+
+In training the ReLUs and the sum stay outside: for what a ReLU let through, the convolution would be computed again.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,11 @@ from ..edit import Writer, replace
 from ..match import NoMatch, argument, dtype, either, one, same_shape, shape, two
 from . import Found, Setup
 
+LEAST_TRAINED = 16  # channels
+
 
 def find(graph: fx.Graph, setup: Setup) -> list[Found]:
-    if not setup.winograd or setup.gradients or setup.autocast:
+    if not setup.winograd or setup.autocast:
         return []
     return [
         Found("3x3 convolution", node, lambda node=node: _rewrite(node, setup))
@@ -30,13 +35,15 @@ def _rewrite(node: fx.Node, setup: Setup) -> str:
     x, weight = node.args[:2]
     if dtype(node) != torch.float32:
         raise NoMatch(f"it is {dtype(node)}")
+    if setup.gradients and min(shape(weight)[:2]) < LEAST_TRAINED:  # type: ignore[index]
+        raise NoMatch(f"it has less than {LEAST_TRAINED} channels, for which PyTorch's gradients are faster")
     inside, last, added = [node], node, None
-    relu = _only_relu(last)
+    relu = None if setup.gradients else _only_relu(last)
     if relu is not None:
         inside.append(relu)
         last = relu
     relu_first = relu is not None
-    total = _only_sum(last)
+    total = None if setup.gradients else _only_sum(last)
     if total is not None:
         last, added = total
         inside.append(last)
