@@ -3,7 +3,9 @@
 import pytest
 import torch
 from layouts import StackedCell
-from torch._inductor.utils import run_and_get_code
+from torch._inductor import config
+from torch._inductor.graph import GraphLowering
+from torch._inductor.utils import fresh_cache, run_and_get_code
 
 from unrain.engine.compile import backend
 from unrain.engine.compile.backend import _has_cpp
@@ -51,3 +53,17 @@ def test_modes_are_inductors(given):
     model = Model()
     compiled = torch.compile(model, backend="unrain", mode="reduce-overhead")
     torch.testing.assert_close(compiled(*given), model(*given))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", [False, True])
+def test_convolutions_keep_their_layout_on_a_cpu(given, monkeypatch, asked):
+    """Forward and backward, where nobody asks for Inductor's own way."""
+    seen = []
+    monkeypatch.setattr(
+        GraphLowering, "decide_layout_opt", staticmethod(lambda *_, **__: seen.append(config.layout_optimization))
+    )
+    options = {"layout_optimization": True} if asked else {}
+    with fresh_cache():
+        sum(torch.compile(Model(), backend="unrain", options=options)(*given)).sum().backward()
+    assert seen == [asked, asked]

@@ -1,5 +1,6 @@
 """Numbers that pages state and nothing else checks: the arithmetic in docs/deployment.md, counts in docs/models."""
 
+import json
 import re
 import subprocess
 import sys
@@ -82,6 +83,21 @@ def test_parameter_counts_of_the_pages_are_those_of_the_catalog():
             assert f"{entry.parameters:,} parameters" in (DOCS / "models" / "stagewise.md").read_text()
         else:
             assert f" {entry.parameters:,} " in rows[name], name
+
+
+def test_times_of_other_projects_are_those_of_the_results():
+    file = DOCS.parent / "benchmarks" / "results" / "amd-epyc-2-cores-avx2" / "compile.json"
+    rows = {(row["case"], row["contender"]): row for row in json.loads(file.read_text())["rows"] if row["median_ms"]}
+    page = (DOCS / "in-your-project.md").read_text()
+    for project in dict.fromkeys(case.removesuffix(", training") for case, _ in rows if case.endswith(", training")):
+        cells = [
+            f"{rows[f'{project}, {mode}', way]['median_ms']:.1f}"
+            for mode in ("inference", "training")
+            for way in ("eager", "torch.compile", "unrain")
+        ]
+        first = [rows[f"{project}, training", way]["first_call_ms"] for way in ("torch.compile", "unrain")]
+        cells += [f"{each / 1e3:.1f}" for each in first]
+        assert f"| {project} | {' | '.join(cells)} |" in page
 
 
 def test_the_table_of_quality_is_that_of_the_weights_cards():
