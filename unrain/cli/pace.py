@@ -8,6 +8,7 @@ if TYPE_CHECKING:
 # Thousands of multiplications per pixel of the networks whose weights are shipped, at their number of stages.
 COSTS = {
     "brn": 1499.0,
+    "mlmcn-n1": 1411.0,
     "srn": 674.0,
     "mspfn-light": 256.0,
     "timelapse": 224.0,
