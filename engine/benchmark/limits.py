@@ -117,10 +117,17 @@ def operations(model: nn.Module, height: int, width: int) -> int:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    plain: Any = deepcopy(model).to("meta")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        plain(torch.empty(1, 3, height, width, device="meta"))
+    with FlopCounterMode(display=False) as counter:
+        _walk(model, height, width)
     return counter.get_total_flops()
+
+
+@torch.no_grad()
+def _walk(model: nn.Module, height: int, width: int) -> None:
+    """A call of the network on one picture that computes nothing; tensors it makes on the spot are no numbers either."""
+    plain: Any = deepcopy(model).to("meta")
+    with torch.device("meta"):
+        plain(torch.empty(1, 3, height, width))
 
 
 def winograd_saves(model: nn.Module, height: int, width: int) -> int:
@@ -140,9 +147,8 @@ def winograd_saves(model: nn.Module, height: int, width: int) -> int:
                     saved += 2 * result.numel() * weight[0].numel() * 3 // 4
             return result
 
-    plain: Any = deepcopy(model).to("meta")
-    with Count(), torch.no_grad():
-        plain(torch.empty(1, 3, height, width, device="meta"))
+    with Count():
+        _walk(model, height, width)
     return saved
 
 
@@ -162,9 +168,8 @@ def layer_traffic(model: nn.Module, height: int, width: int, precision: str = "f
                 total += each * sum(part.numel() for part in (*args, result) if isinstance(part, Tensor))
             return result
 
-    plain: Any = deepcopy(model).to("meta")
-    with Count(), torch.no_grad():
-        plain(torch.empty(1, 3, height, width, device="meta"))
+    with Count():
+        _walk(model, height, width)
     return total
 
 

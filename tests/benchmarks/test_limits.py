@@ -22,6 +22,21 @@ def test_operations_and_bytes_of_a_convolution_are_counted_from_its_shape():
     assert next(model.parameters()).device == torch.device("cpu"), "the network is left as it was"
 
 
+def test_a_network_that_makes_tensors_on_the_spot_is_counted():
+    class Remembers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 3, 3, padding=1, bias=False)
+
+        def forward(self, x):
+            return self.conv(torch.cat((x, torch.zeros(x.shape[0], 1, *x.shape[2:])), 1))
+
+    model = Remembers()
+    assert limits.operations(model, 10, 12) == 2 * 9 * 4 * 3 * 10 * 12
+    assert limits.winograd_saves(model, 10, 12) * 4 == limits.operations(model, 10, 12) * 3
+    assert limits.layer_traffic(model, 10, 12) == 4 * (4 * 120 + 9 * 4 * 3 + 3 * 120)
+
+
 def test_the_limit_is_whichever_takes_longer():
     machine = limits.Limits(1e9, {"fp32": 1e10, "bf16": 2e10})
     assert machine.milliseconds(1e7, 1e3) == pytest.approx(1.0)
