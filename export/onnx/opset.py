@@ -1,8 +1,8 @@
 """An ONNX graph for tools that read no newer opset than this one.
 
 The networks are translated at one opset (engine/runtime/backends/graph.py). What changed since 17 in the operations
-they are made of is, but for reductions, their number types alone, which are no matter here. An operation whose change
-is not known is refused.
+they are made of is, but for reductions and Split, their number types alone, which are no matter here. An operation whose
+change is not known is refused.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ TYPES_ALONE = frozenset(
 )
 # From 18 on these take their axes as an input.
 REDUCTIONS = frozenset({"ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2"})
+# What 18 gave these in attributes: Split was told by its outputs how many there are, and reductions took no empty axes.
+NEW_IN_18 = {"Split": "num_outputs", **dict.fromkeys(REDUCTIONS, "noop_with_empty_axes")}
 IR_VERSION = {17: 8, 18: 8, 19: 9, 20: 9}  # of the ONNX release that brought the opset
 
 
@@ -38,8 +40,10 @@ def lowered(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     old.CopyFrom(model)
     for node in old.graph.node:
         _check(onnx, node, opset)
-        if opset < 18 and node.op_type in REDUCTIONS and len(node.input) > 1:
-            _axes_as_attribute(onnx, old.graph, node)
+        if opset < 18 and node.op_type in NEW_IN_18:
+            _without(node, NEW_IN_18[node.op_type])
+            if node.op_type in REDUCTIONS and len(node.input) > 1:
+                _axes_as_attribute(onnx, old.graph, node)
     for imported in old.opset_import:
         if imported.domain in ("", "ai.onnx"):
             imported.version = opset
@@ -48,11 +52,17 @@ def lowered(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 
 
 def _check(onnx, node: onnx.NodeProto, opset: int) -> None:
-    if node.domain not in ("", "ai.onnx") or node.op_type in TYPES_ALONE or node.op_type in REDUCTIONS:
+    if node.domain not in ("", "ai.onnx") or node.op_type in TYPES_ALONE or node.op_type in NEW_IN_18:
         return
     now = onnx.defs.get_schema(node.op_type, OPSET).since_version
     if now > opset:
         raise UnrainError(f"{node.name}: {node.op_type} of opset {now} has no known counterpart in opset {opset}")
+
+
+def _without(node: onnx.NodeProto, name: str) -> None:
+    kept = [each for each in node.attribute if each.name != name]
+    del node.attribute[:]
+    node.attribute.extend(kept)
 
 
 def _axes_as_attribute(onnx, graph: onnx.GraphProto, node: onnx.NodeProto) -> None:

@@ -51,6 +51,18 @@ def test_the_axes_of_a_reduction_become_its_attribute():
     assert len(model.graph.node[0].input) == 2, "the graph that was given stays as it is"
 
 
+def test_what_18_added_to_split_and_to_reductions_goes():
+    model = made_of(
+        helper.make_node("Split", ["x"], ["a", "b"], axis=2, num_outputs=2),
+        helper.make_node("Add", ["a", "b"], ["sum"]),
+        helper.make_node("ReduceL2", ["sum", "axes"], ["y"], keepdims=0, noop_with_empty_axes=0),
+    )
+    old = lowered(model, 17)
+    onnx.checker.check_model(old, full_check=True)
+    x = np.random.default_rng(0).random((2, 3, 4), np.float32)
+    assert np.array_equal(*(session(each).run(None, {"x": x})[0] for each in (model, old)))
+
+
 def test_what_an_older_opset_lacks_is_refused_by_name():
     with pytest.raises(UnrainError, match=r"smooth: Gelu of opset 20 has no known counterpart in opset 17"):
         lowered(made_of(helper.make_node("Gelu", ["x"], ["y"], name="smooth")), 17)
