@@ -1,7 +1,7 @@
 """An ONNX graph for tools that read no newer opset than this one.
 
-The networks are translated at one opset (engine/runtime/backends/graph.py). What changed since 17 in the operations
-they are made of is, but for reductions and Split, their number types alone, which are no matter here. An operation whose
+The networks are translated at one opset (engine/runtime/backends/graph.py). Of the operations they are made of, what
+changed since 17 is the number types alone, which are no matter here, but for reductions and Split. An operation whose
 change is not known is refused.
 """
 
