@@ -50,6 +50,7 @@ COUNTED counted_gru_gates_backward(const unrain::GruGates& args) { check(tier.gr
 COUNTED counted_conv3x3_forward(const unrain::ConvLayer& layer, const unrain::ConvCall& call) {
     check(tier.conv(layer, call));
 }
+COUNTED counted_conv3x3_backward(const unrain::ConvGradient& args) { check(tier.conv_gradient(args)); }
 COUNTED counted_charbonnier_forward(const unrain::Charbonnier& args) { check(tier.charbonnier(args, false)); }
 COUNTED counted_charbonnier_backward(const unrain::Charbonnier& args) { check(tier.charbonnier(args, true)); }
 COUNTED counted_gaussian_pyramid_forward(const unrain::GaussianPyramid& args) {
@@ -108,6 +109,13 @@ void conv3x3() {
     call.height = call.width = kSide, call.threads = 1;
     call.workspace = aligned((unrain::workspace_bytes(layer, 1, kSide, kSide, 1) + 63) / 64 * 64);
     counted_conv3x3_forward(layer, call);
+    unrain::ConvGradient args{};
+    args.x = x.data(), args.grad = y.data(), args.dtype = DType::f32, args.inputs = args.outputs = kChannels;
+    args.dilation = args.threads = 1, args.batch = 1, args.height = args.width = kSide;
+    args.grad_weight = weight.data(), args.grad_bias = bias.data();
+    args.workspace = aligned((unrain::workspace_bytes(args) + 63) / 64 * 64);
+    counted_conv3x3_backward(args);
+    std::free(args.workspace);
     std::free(call.workspace);
     std::free(packed);
 }
