@@ -124,7 +124,7 @@ def operations(model: nn.Module, height: int, width: int) -> int:
 
 @torch.no_grad()
 def _walk(model: nn.Module, height: int, width: int) -> None:
-    """A call of the network on one picture that computes nothing; tensors it makes on the spot are no numbers either."""
+    """A call of the network on one picture that computes nothing, nor do tensors that it makes on the spot."""
     plain: Any = deepcopy(model).to("meta")
     with torch.device("meta"):
         plain(torch.empty(1, 3, height, width))
