@@ -109,5 +109,5 @@ def blob(rng: np.random.Generator, side: int) -> Tensor:
 
 
 def clips_of(scenes: CleanSource, frames: int) -> ClipSource:
-    """The clips a video recipe trains on: wide rain, little that is dry, much that is regular."""
-    return ClipSource(replace(scenes, dry=0.12, clutter=0.35, rain="wide", kinds=tuple(STREET)), frames)
+    """The clips a video recipe trains on: little that is dry, much that is regular."""
+    return ClipSource(replace(scenes, dry=0.12, clutter=0.35, kinds=tuple(STREET)), frames)

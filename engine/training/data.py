@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from .cache import Pictures
 from .camera import expose, mist
 from .clutter import KINDS, add_clutter
-from .rain import DISTRIBUTIONS, dry_and_rainy, sample_parameters, to_tensor
+from .rain import DISTRIBUTIONS, dry_and_rainy, to_tensor
 
 
 class Source(Protocol):
@@ -75,8 +75,9 @@ class StaticSource:
 
     def example(self, rng: np.random.Generator, patch: int) -> tuple[Tensor, Tensor]:
         scene = self.scenes.scene(rng, patch)
-        first = sample_parameters(rng)
-        second = replace(sample_parameters(rng), camera=first.camera)
+        draw = DISTRIBUTIONS[self.scenes.rain]
+        first = draw(rng)
+        second = replace(draw(rng), camera=first.camera)
         one, other = (dry_and_rainy(scene, rain, int(rng.integers(2**31)))[1] for rain in (first, second))
         return one, other
 

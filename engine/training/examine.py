@@ -52,7 +52,7 @@ def examine_clips(model: nn.Module, scenes: list[np.ndarray], pictures: Pictures
     for kind in STREET:
         drawn = (same for same, _ in _cluttered(scenes[::2], kind))
         found[f"dry, {kind}, moving"] = _last_of(model, map(_moving, drawn, range(len(scenes))))
-    clips = clips_of(CleanSource(pictures), MOVING)
+    clips = clips_of(CleanSource(pictures, rain="wide"), MOVING)
     clips = replace(clips, scenes=replace(clips.scenes, dry=0.0), still=0.0, cut=0.0)
     pairs = [clips.example(np.random.default_rng((13, number)), SIDE // 2) for number in range(2 * len(scenes))]
     found["rain, moving"] = _last_of(model, pairs)

@@ -43,6 +43,8 @@ def prepare(
     base = recipe_of(read_state(last)) if resume else recipe_for(model, recipe)
     plan = replace(base, **(changes or {}))
     source, held_out = open_data(data, kind, plan, cache or out.parent / "cache", hold_out)
+    if "rain" in (changes or {}) and isinstance(source, PairSource | TimeLapseSource):
+        raise UnrainError(f"{data} holds rain of its own; --rain is for clean pictures, which get generated rain.")
     out.mkdir(parents=True, exist_ok=True)
     return Run(model, plan, source, held_out, out)
 

@@ -1,5 +1,6 @@
 """Folders are recognised, held-out scenes stay out, and a batch depends on seed and step alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from unrain.engine.training.data import (
     cut_out,
     rain_likeness,
 )
+from unrain.engine.training.rain import DISTRIBUTIONS
 from unrain.engine.training.recipes import recipe_for
 from unrain.engine.training.setup import open_data, pictures_in, recognise, scene_of, split
 
@@ -44,6 +46,17 @@ def test_each_folder_gives_its_source(clean_folder, pairs_folder, scenes_folder,
         first, second = source.example(np.random.default_rng(0), 40)
         assert first.shape == second.shape == (3, 40, 40)
         assert held_out.rainy.shape == held_out.clean.shape
+
+
+@pytest.mark.parametrize("recipe", [SRN, TIMELAPSE, recipe_for("wiper", "video")], ids=("srn", "timelapse", "video"))
+def test_the_recipes_rain_falls_in_every_source(recipe, clean_folder, tmp_path):
+    """Another rain on the same pictures, drawn from the same seed."""
+    falls = []
+    for rain in DISTRIBUTIONS:
+        source, _ = open_data(clean_folder, "auto", replace(recipe, rain=rain), tmp_path / "cache", 1)
+        falls.append([source.example(np.random.default_rng(seed), 32)[0] for seed in range(6)])
+    physical, wide = falls
+    assert any(not torch.equal(*pair) for pair in zip(physical, wide, strict=True))
 
 
 def test_wrong_kinds_are_refused(pairs_folder, scenes_folder, tmp_path):

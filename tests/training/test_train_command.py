@@ -35,6 +35,11 @@ def test_trains_from_pairs(pairs_folder, tmp_path):
     assert train(pairs_folder, tmp_path / "run") == 0
 
 
+def test_rain_of_ones_own_takes_no_other(pairs_folder, tmp_path, capsys):
+    assert train(pairs_folder, tmp_path / "run", "--rain", "wide") == 1
+    assert "--rain is for clean pictures" in complaint(capsys)
+
+
 def missing(folder):
     return folder / "nowhere", "nowhere is not a folder"
 
