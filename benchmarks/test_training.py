@@ -23,7 +23,8 @@ def training(network: str) -> Case:
     torch.manual_seed(0)
     batch, stages = NETWORKS[network]
     model = build(network).train()
-    rainy, clean = torch.rand(2, batch, 3, PATCH, PATCH)
+    clean = torch.rand(batch, 3, PATCH, PATCH)
+    rainy = (clean + 0.1 * torch.rand(batch, 1, PATCH, PATCH)).clamp(0, 1)  # SSIM of two unrelated ones is 0, and noise
 
     def contender(change, loss, dtype=torch.float32, layout=torch.contiguous_format, context=nullcontext):
         made = []

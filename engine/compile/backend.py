@@ -54,7 +54,9 @@ def backend(
         report.add(Entry("", "", "graph", "", str(why)))
         return rest(graph, inputs, mode, options)
     known = Known(traced, inputs)
-    setup = rules.Setup(Safety(traced.graph), gradients, autocast(), winograd, known)
+    setup = rules.Setup(
+        Safety(traced.graph), gradients, autocast(), winograd, rest is _inductor and _on_a_cpu(inputs), known
+    )
     try:
         count = rules.apply(traced.graph, setup, report)
         traced.graph.lint()
@@ -113,7 +115,10 @@ def _inductor(graph: fx.GraphModule, inputs: Sequence[Any], mode: str | None, op
     from torch._inductor.compile_fx import compile_fx
 
     # on a CPU Inductor brings every convolution to channels-last, which costs up to twice the time of a training step
-    on_a_cpu = all(each.device.type == "cpu" for each in inputs if isinstance(each, torch.Tensor))
-    usual = {"layout_optimization": False} if on_a_cpu else {}
+    usual = {"layout_optimization": False} if _on_a_cpu(inputs) else {}
     patches = {**usual, **(list_mode_options(mode) if mode else {}), **options}
     return compile_fx(graph, list(inputs), config_patches=patches)
+
+
+def _on_a_cpu(inputs: Sequence[Any]) -> bool:
+    return all(each.device.type == "cpu" for each in inputs if isinstance(each, torch.Tensor))

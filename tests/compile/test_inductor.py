@@ -1,13 +1,15 @@
 """What no rule knows goes to Inductor; our operations run beside its code."""
 
+from functools import partial
+
 import pytest
 import torch
-from layouts import StackedCell
+from layouts import Charbonnier, StackedCell
 from torch._inductor import config
 from torch._inductor.graph import GraphLowering
 from torch._inductor.utils import fresh_cache, run_and_get_code
 
-from unrain.engine.compile import backend
+from unrain.engine.compile import Report, backend
 from unrain.engine.compile.backend import _has_cpp
 
 pytestmark = pytest.mark.skipif(not _has_cpp(), reason="no C++ compiler for Inductor")
@@ -38,6 +40,15 @@ def test_inductor_takes_the_rest(given, ran):
         assert len(code) == 1 and "unrain.conv_lstm" in code[0] and "cpp_fused" in code[0]
         torch.testing.assert_close(found, model(*given))
         assert ran(compiled, *given) == {"conv_lstm": 1}
+
+
+def test_what_inductor_fuses_as_well_is_left_to_it(ran):
+    report = Report()
+    loss = torch.compile(Charbonnier(), backend=partial(backend, report=report), options={"rest": "inductor"})
+    x, y = torch.rand(2, 3, 40)
+    torch.testing.assert_close(loss(x, y), Charbonnier()(x, y))
+    assert ran(loss, x, y) == {}
+    assert "Inductor fuses it as well" in str(report)
 
 
 @pytest.mark.slow

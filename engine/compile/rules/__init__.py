@@ -25,6 +25,7 @@ class Setup:
     gradients: bool  # whether anything will be differentiated
     autocast: bool
     winograd: bool  # whether convolutions may have Winograd's error
+    fused_anyway: bool  # whether the rest goes to one that fuses sums, roots and means as well as we do
     known: Callable[[Any], Tensor | None]  # the value of a node, where it is the same in every call
 
 

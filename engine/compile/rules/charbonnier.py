@@ -57,6 +57,8 @@ def _operands(difference: fx.Node) -> tuple[fx.Node, fx.Node]:
 
 
 def _rewrite(root: fx.Node, difference: fx.Node, number: float, inside: set[fx.Node], setup: Setup) -> str:
+    if setup.fused_anyway:  # measured: alike in the forward pass, and quicker where both want a gradient
+        raise NoMatch("Inductor fuses it as well")
     if not 0 < number < math.inf:
         raise NoMatch("nothing positive is added below the root")
     x, y = _operands(difference)
