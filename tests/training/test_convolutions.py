@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from unrain import build, kernels
-from unrain.engine.training.convolutions import FastConvolutions, fits
+from unrain.engine.training.convolutions import FastConvolutions, fits, wide
 from unrain.kernels import native
 
 needs_native = pytest.mark.skipif(native.available() is not None, reason=str(native.available()))
@@ -44,6 +44,24 @@ def test_no_bit_depends_on_the_threads_or_the_run():
         with kernels.threads(threads):
             results.append(gradients(model, x, FastConvolutions()))
     assert all(torch.equal(results[0], other) for other in results[1:])
+
+
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_the_gradients_of_prelu_are_pytorchs(form):
+    torch.manual_seed(0)
+    x = torch.randn(2, 32, 20, 21).contiguous(memory_format=form)
+    x[0, 0, 0, :2] = torch.tensor((0.0, -0.0))
+    layer, grad = nn.PReLU(32), torch.randn(2, 32, 20, 21)
+    nn.init.normal_(layer.weight)
+    given = (x.requires_grad_(True), layer.weight)
+    assert wide(x, layer.weight) and not wide(x[:1], layer.weight) and not wide(x, layer.weight[:1])
+    plain = torch.autograd.grad(layer(x), given, grad)
+    with FastConvolutions():
+        y = layer(x)
+    assert torch.equal(y, layer(x)) and type(y.grad_fn).__name__ == "PReLUBackward"
+    fast = torch.autograd.grad(y, given, grad)
+    assert torch.equal(plain[0], fast[0])
+    torch.testing.assert_close(fast[1], plain[1])
 
 
 @pytest.mark.parametrize(
