@@ -81,10 +81,13 @@ def needs_cpu(call: Call, *dtypes: torch.dtype) -> str | None:
 
 def run(op: str, backward: bool = False, **fields: Any) -> None:
     """Calls the kernel with the fields of its struct in csrc/ops.h; tensors become addresses, dtypes their codes."""
-    for name, value in fields.items():
-        if isinstance(value, torch.Tensor):
-            fields[name] = value.data_ptr()
-        elif isinstance(value, torch.dtype):
-            fields[name] = DTYPES[value]
     loaded: Any = load()
-    loaded.functions[op](backward, tier, threads=thread_count(), **fields)
+    # `fields` stays as it is until the kernel has run: it may be all that holds a tensor that was made for this call.
+    plain = {name: _plain(value) for name, value in fields.items()}
+    loaded.functions[op](backward, tier, threads=thread_count(), **plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.data_ptr()
+    return DTYPES[value] if isinstance(value, torch.dtype) else value

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch._guards import tracing
 from torch.autograd import forward_ad
 
 from ..errors import UnrainError
@@ -47,27 +48,36 @@ def backend(
     gradients = wants_gradients(inputs)
     if winograd and not gradients and not autocast() and (program := as_program(graph, inputs, report)) is not None:
         return program
+    fused_anyway = rest is _inductor and _on_a_cpu(inputs)
+    with tracing(None):  # torch 2.8 has another fake mode in its context by now than that of the graph's values
+        rewritten = _rewritten(graph, inputs, gradients, winograd, fused_anyway, report)
+    if rewritten is None:
+        return rest(graph, inputs, mode, options)
+    traced, known = rewritten
+    return known.guarded(rest(traced, inputs, mode, options), graph.forward)
+
+
+def _rewritten(
+    graph: fx.GraphModule, inputs: Sequence[Any], gradients: bool, winograd: bool, fused_anyway: bool, report: Report
+) -> tuple[fx.GraphModule, Known] | None:
+    """The graph with what the rules put into it, and what they took as known; None where they found nothing."""
     try:
         traced = levelled(graph, inputs)
     except LeftAsItWas as why:
         log.info("a graph is left as it was: %s", why)
         report.add(Entry("", "", "graph", "", str(why)))
-        return rest(graph, inputs, mode, options)
+        return None
     known = Known(traced, inputs)
-    setup = rules.Setup(
-        Safety(traced.graph), gradients, autocast(), winograd, rest is _inductor and _on_a_cpu(inputs), known
-    )
+    setup = rules.Setup(Safety(traced.graph), gradients, autocast(), winograd, fused_anyway, known)
     try:
         count = rules.apply(traced.graph, setup, report)
         traced.graph.lint()
     except Exception as error:  # a rule that fails must not take the model with it: the graph as captured still runs
         log.warning("a graph is left as it was: a rule failed", exc_info=True)
         report.add(Entry("", "", "graph", "", f"a rule failed: {type(error).__name__}: {error}"))
-        return rest(graph, inputs, mode, options)
-    if not count:
-        return rest(graph, inputs, mode, options)
+        return None
     traced.recompile()
-    return known.guarded(rest(traced, inputs, mode, options), graph.forward)
+    return (traced, known) if count else None
 
 
 def _transformed() -> bool:

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -152,3 +154,18 @@ def test_the_reason_of_the_build_is_passed_on(tmp_path, monkeypatch):
 def fresh_decisions():
     yield
     forget()
+
+
+def test_what_was_made_for_a_call_lives_until_it_has_run(monkeypatch):
+    """From Python 3.12 on, what is passed by ** is held by the function's own dictionary alone."""
+    made, alive = [], []
+
+    def fields():
+        tensor = torch.rand(3)
+        made.append(weakref.ref(tensor))
+        return {"x": tensor, "count": 3}
+
+    functions = {"probe": lambda *_, **plain: alive.append(made[0]() is not None)}
+    monkeypatch.setattr(native, "load", lambda: SimpleNamespace(functions=functions))
+    native.run("probe", **fields())
+    assert alive == [True]

@@ -156,6 +156,14 @@ def test_refusals_are_one_line(function, said):
     assert isinstance(caught.value, UnrainError) and "\n" not in str(caught.value)
 
 
+def test_what_is_no_module_or_no_picture_is_one_line():
+    with pytest.raises(TypeError, match=r"module must be an nn\.Module, got function"):
+        unrain.record(lambda x: x)
+    for example, got in (((torch.rand(1, 3, 8, 8),), "tuple"), (torch.rand(3, 8, 8), r"\(3, 8, 8\)")):
+        with pytest.raises(TypeError, match=f"example must be a picture .*, got {got}"):
+            unrain.record(nn.Identity(), example)
+
+
 def test_a_state_that_is_no_named_tuple_is_refused():
     class Odd(Running):
         def initial_state(self, x):
