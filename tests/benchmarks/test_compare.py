@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from copy import deepcopy
 
 import pytest
 import torch
@@ -204,15 +205,13 @@ def measured(extra: bool):
     return document(rows)
 
 
+@pytest.mark.slow  # and alone: beside another worker on the other core a fifth drowns
 def test_two_real_runs_agree_and_a_planted_fifth_is_flagged():
-    """One time of three: other work may disturb a run so much that nothing can be told."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    seen = []
     try:
-        while ["same", "slower"] not in seen and len(seen) < 3:
-            first, second, slow = measured(False), measured(False), measured(True)
-            seen.append([each.verdict for pair in ((first, second), (first, slow)) for each in compare(*pair)])
+        first, second, slow = measured(False), measured(False), measured(True)
     finally:
         torch.set_num_threads(before)
-    assert ["same", "slower"] in seen, seen
+    assert [each.verdict for each in compare(first, second)] == ["same"]
+    assert [each.verdict for each in compare(first, deepcopy(slow))] == ["slower"]
