@@ -97,15 +97,21 @@ PAPER = {
 
 # For hours on a processor or minutes on a GPU: small patches, few stages at first, an average of the weights.
 _SHORT = Recipe("l1-ssim", 24_000, 4, 64, 1e-3, Schedule(), log=0.01, clip=1.0, ema=0.999)
-# As many steps as the minutes give, by Muon, on rain a third of which is heavy.
-_WIDE = replace(_SHORT, steps=400_000, schedule=Schedule("clock", fall=0.5), optimiser="muon", rain="wide")
 _STAGES = ((0, 2), (1_500, 3), (5_000, 4))
 SHORT = {
-    "srn_brn.SRN": replace(_WIDE, stages=_STAGES, deep=0.3),
-    "srn_brn.BRN": replace(_WIDE, stages=_STAGES, deep=0.3),
+    "srn_brn.SRN": replace(_SHORT, stages=_STAGES, deep=0.3),
+    "srn_brn.BRN": replace(_SHORT, stages=_STAGES, deep=0.3),
     "stagewise.Stagewise": replace(_SHORT, rate=2e-3, deep=0.1, batch=6),
     "mspfn": replace(_SHORT, rate=5e-4),
-    "mlmcn": replace(_WIDE, batch=2, timid=0.02),
+    "mlmcn": replace(
+        _SHORT,
+        steps=400_000,
+        batch=2,
+        schedule=Schedule("clock", fall=0.5),
+        optimiser="muon",
+        rain="wide",
+        timid=0.02,
+    ),
     "wiper": replace(_SHORT, rate=6e-4, batch=8, patch=96),
     "timelapse": replace(_SHORT, objective="timelapse", cross=5.0, batch=3, patch=96),
 }
