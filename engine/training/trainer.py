@@ -13,9 +13,11 @@ from ...kernels.kept import replacing
 from ..errors import UnrainError
 from ..models import build
 from ..models.checkpoint import load_file, save
+from ..models.wiper import Wiper
 from .convolutions import fast_convolutions
 from .data import Source, loader
 from .distributed import Group
+from .grow import grow
 from .muon import optimiser_of
 from .objectives import Objective
 from .pool import batches_of
@@ -221,8 +223,10 @@ def _tuples(value: Any) -> Any:
 
 
 def begin_from(model: nn.Module, path: Path, name: str) -> None:
-    """Copy the weights of a file of the same network into `model`."""
+    """Copy the weights of a file of the same network into `model`, or grow a smaller wiper."""
     given = load_file(path)
+    if isinstance(model, Wiper) and isinstance(given, Wiper) and given.config != model.config:
+        return grow(model, given)
     if given.name != name:
         raise UnrainError(f"{path} holds weights of {given.name}, not of {name}; --init wants the same network.")
     try:

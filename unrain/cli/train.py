@@ -36,7 +36,7 @@ def command(
         int | None, typer.Option("--stages", "-T", min=1, help="T of recurrent nets in training.")
     ] = None,
     init: Annotated[
-        Path | None, typer.Option("--init", help="Begin from the weights in this file (for fine-tuning).")
+        Path | None, typer.Option("--init", help="Begin from these weights; a wiper from a smaller one's, too.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")] = False,
     hold_out: Annotated[int, typer.Option(min=1, help="Pictures kept out of training to measure progress.")] = 20,
