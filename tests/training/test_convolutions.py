@@ -99,7 +99,7 @@ def test_what_fits(change, size, expected):
 @needs_native
 @pytest.mark.slow
 def test_the_loss_falls_as_in_plain_pytorch():
-    """2,000 steps of srn on the same pictures. Rounding makes them two runs; ours is nowhere the worse one by a tenth."""
+    """2,000 steps of srn on the same pictures. Rounding makes them two runs; ours is nowhere a tenth worse."""
     clean = torch.nn.functional.interpolate(torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(1)), 32)
     curves = []
     for context in (nullcontext, FastConvolutions):
