@@ -1,14 +1,17 @@
 """A larger wiper that begins as a smaller one: what is new adds nothing at first, and learns.
 
-Wider layers get the smaller one's weights in their corner; what they read from new channels is zero, so with as many
-pairs of convolutions the new network does exactly what the old one did. A new pair adds zero, but what is negative
-passes its slope once more.
+Wider layers get the smaller one's weights in their corner; what they read from new channels is zero. New pairs of
+convolutions add zero, and the first of them lifts its map above zero, where the slope after each leaves it alone; who
+reads the last takes off the lift, but for the padding that a 3x3 reads beyond the border.
 """
 
 import torch
+from torch import nn
 
 from ..errors import UnrainError
 from ..models.wiper import Wiper
+
+_LIFT = 2.0  # what is negative has passed a slope of 0.1 already
 
 
 @torch.no_grad()
@@ -24,10 +27,17 @@ def grow(model: Wiper, smaller: Wiper) -> None:
         kept.zero_()
         kept[tuple(map(slice, given.shape))] = given
     _move_state(model, smaller)
-    for pairs, begun in ((model.deep, smaller.deep), (model.body, smaller.body)):
-        for pair in pairs[len(begun) :]:
-            pair.second.weight.zero_()
-            pair.second.bias.zero_()
+    _add_pairs(model.deep[len(smaller.deep) :], [model.from_eighth])
+    _add_pairs(model.body[len(smaller.body) :], [model.remember, model.from_quarter])
+
+
+def _add_pairs(pairs: nn.Sequential, readers: list[nn.Conv2d]) -> None:
+    for number, pair in enumerate(pairs):
+        pair.second.weight.zero_()
+        pair.second.bias.fill_(0.0 if number else _LIFT)
+    if len(pairs):
+        for reader in readers:
+            reader.bias -= _LIFT * reader.weight.sum((1, 2, 3))
 
 
 def _move_state(model: Wiper, smaller: Wiper) -> None:
