@@ -13,7 +13,6 @@ COSTS = {
     "mspfn-light": 256.0,
     "timelapse": 224.0,
     "stagewise": 167.0,
-    "wiper-l": 40.5,
     "wiper": 17.8,
     "wiper-s": 5.1,
 }
