@@ -17,8 +17,7 @@ def test_every_shipped_network_has_a_cost_the_dearest_first():
 
 
 @pytest.mark.parametrize(
-    ("times", "name"),
-    [(1.2, "mspfn-light"), (3, "timelapse"), (5, "wiper"), (100, "wiper-s"), (500, None)],
+    ("times", "name"), [(1.2, "mspfn-light"), (3, "timelapse"), (5, "wiper"), (100, "wiper-s"), (500, None)]
 )
 def test_the_most_thorough_that_is_light_enough(times, name):
     assert lighter(674.0, times) == name
