@@ -105,3 +105,5 @@ def _paint(picture: np.ndarray, mask: Image.Image, rng: np.random.Generator) -> 
 KINDS = {"text": text, "wires": wires, "fence": fence, "grass": grass, "snow": snow}
 # What a street has of it besides.
 STREET = {**KINDS, **PATTERNS}
+# What is most easily taken for rain, so drawn twice as often.
+LIKE_RAIN = ("fence", "grass", "snow", "louvres")

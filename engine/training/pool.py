@@ -62,8 +62,8 @@ class VideoBatches(Dataset):
 
     def __init__(self, source: ClipSource, patch: int, batch: int, size: int, seed: int) -> None:
         singles: Source = source.scenes
-        self.singles = Pool(singles, patch, batch, 2 * size, batch / 4, seed)
-        self.clips = Pool(source, patch, max(batch // 4, 1), size, batch / 16, seed + 1)
+        self.singles = Pool(singles, patch, batch, 2 * size, batch / 8, seed)
+        self.clips = Pool(source, patch, max(batch // 4, 1), size, batch / 32, seed + 1)
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         return (self.clips if step % 2 else self.singles).draw(step // 2)
