@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .cache import Pictures
 from .camera import expose, mist
-from .clutter import KINDS, add_clutter
+from .clutter import LIKE_RAIN, STREET, add_clutter
 from .rain import DISTRIBUTIONS, dry_and_rainy, to_tensor
 
 
@@ -38,7 +38,7 @@ class CleanSource:
     clutter: float = 0.2
     choices: int = 3
     rain: str = "physical"  # a name in rain.DISTRIBUTIONS
-    kinds: tuple[str, ...] = tuple(KINDS)  # of the clutter: names in clutter.STREET
+    kinds: tuple[str, ...] = (*STREET, *LIKE_RAIN)  # of the clutter
 
     def example(self, rng: np.random.Generator, patch: int) -> tuple[Tensor, Tensor]:
         parameters, seed = DISTRIBUTIONS[self.rain](rng), int(rng.integers(2**31))

@@ -184,7 +184,7 @@ def test_learning_rates_of_the_papers():
     assert rate_at(timelapse, 0) == 2e-4 and rate_at(timelapse, timelapse.steps) == pytest.approx(0, abs=1e-12)
 
 
-def test_trapezoid_rises_stays_and_falls():
+def test_the_linear_schedule_rises_stays_and_falls():
     recipe = replace(recipe_for("srn"), steps=1000, rate=1.0, schedule=Schedule(warmup=100, fall=0.3))
     rates = [rate_at(recipe, step) for step in range(1000)]
     assert rates[0] == 0.01 and rates[99:701] == [1.0] * 602 and rates[850] == 0.5 and 0 < rates[999] < 0.01
@@ -208,7 +208,7 @@ def test_a_timid_start_leaves_the_picture_nearly_as_it_was(clean_folder, tmp_pat
 
 def test_rain_is_chosen_by_name_or_refused(clean_folder, tmp_path):
     assert started("srn", clean_folder, tmp_path / "run", rain="wide").run.source.rain == "wide"
-    with pytest.raises(UnrainError, match="no rain is called 'purple'; choose physical, wide"):
+    with pytest.raises(UnrainError, match="no rain is called 'purple'; choose physical, wide, mixed"):
         started("srn", clean_folder, tmp_path / "other", rain="purple")
 
 
