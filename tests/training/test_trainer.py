@@ -227,7 +227,7 @@ from unrain.engine.training.setup import prepare
 from unrain.engine.training.trainer import Trainer
 data, out = Path(sys.argv[1]), Path(sys.argv[2])
 torch.set_num_threads(1)
-changes = {"steps": 4, "batch": 2, "patch": 32}
+changes = {"steps": 4, "batch": 2, "patch": 32, "optimiser": "adam"}
 run = prepare("srn", data, out, changes=changes, cache=out.parent / "cache", hold_out=1)
 run.measure_every, run.precision = 4, "fp32"
 Trainer(run, join()).train()
@@ -236,7 +236,8 @@ leave()
 
 
 def test_two_processes_are_one_with_the_doubled_batch(clean_folder, tmp_path):
-    one = started("srn", clean_folder, tmp_path / "one", batch=4)
+    # Adam: Muon makes all singular values one, so those of rounding grow with the rest.
+    one = started("srn", clean_folder, tmp_path / "one", batch=4, optimiser="adam")
     fresh = {key: value.clone() for key, value in one.model.state_dict().items()}
     one.train()
     environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
