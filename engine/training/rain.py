@@ -43,15 +43,9 @@ def sample_wide(rng: np.random.Generator) -> RainParameters:
     return _lines(rng, severity) if rng.random() < 0.25 else _physical(rng, severity)
 
 
-def sample_mixed(rng: np.random.Generator) -> RainParameters:
-    """Either, half of the time: dense rain is learned, and thin rain is not forgotten."""
-    return sample_wide(rng) if rng.random() < 0.5 else sample_parameters(rng)
-
-
 DISTRIBUTIONS: dict[str, Callable[[np.random.Generator], RainParameters]] = {
     "physical": sample_parameters,
     "wide": sample_wide,
-    "mixed": sample_mixed,
 }
 
 

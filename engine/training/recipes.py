@@ -1,4 +1,4 @@
-"""How each network is trained: the papers' recipes, and the short ones the shipped weights come from.
+"""How each network is trained: the papers' recipes, and short ones. Cards of the shipped weights say which they had.
 
 Lengths are in steps. Where a paper counts epochs, the steps are those of its own data set and batch, given beside it.
 """
@@ -97,10 +97,9 @@ PAPER = {
 # falls most of the time and batches are of eight: at a level rate and four, noise of the gradient holds a network back.
 _SHORT = Recipe("l1-ssim", 24_000, 8, 64, 1e-3, Schedule(), log=0.05, clip=1.0, ema=0.999)
 _STAGES = ((0, 2), (1_500, 3), (5_000, 4))
-_RECURRENT = replace(_SHORT, stages=_STAGES, deep=0.3, optimiser="muon", rain="mixed")
 SHORT = {
-    "srn_brn.SRN": _RECURRENT,
-    "srn_brn.BRN": _RECURRENT,
+    "srn_brn.SRN": replace(_SHORT, stages=_STAGES, deep=0.3),
+    "srn_brn.BRN": replace(_SHORT, stages=_STAGES, deep=0.3),
     "stagewise.Stagewise": replace(_SHORT, rate=2e-3, deep=0.1),
     "mspfn": replace(_SHORT, rate=5e-4),
     "mlmcn": replace(_SHORT, steps=400_000, batch=4, optimiser="muon", rain="wide", timid=0.02),
