@@ -37,10 +37,11 @@ def sample_parameters(rng: np.random.Generator, severity: float | None = None) -
 
 
 def sample_wide(rng: np.random.Generator) -> RainParameters:
-    """Draw from all that is out there: a third of it heavy (8 to 16 dB), a quarter dense bright long lines."""
+    """Draw from all that is out there: a third of it heavy (8 to 16 dB); dense bright lines, thick short streaks."""
     heavy = rng.random() < 1 / 3
     severity = float(rng.uniform(0.8, 1.1) if heavy else rng.beta(1.0, 1.2))
-    return _lines(rng, severity) if rng.random() < 0.25 else _physical(rng, severity)
+    kind = rng.choice([_lines, _close, _physical], p=[0.25, 0.25, 0.5])
+    return kind(rng, severity)
 
 
 DISTRIBUTIONS: dict[str, Callable[[np.random.Generator], RainParameters]] = {
@@ -79,6 +80,34 @@ def _lines(rng: np.random.Generator, severity: float) -> RainParameters:
                 brightness_spread=float(rng.uniform(0.05, 0.4)),
                 oscillation=0.0,
                 gusts=float(rng.uniform(0, 0.3)),
+            )
+        )
+    return RainParameters(tuple(layers), _sample_camera(rng, severity))
+
+
+def _close(rng: np.random.Generator, severity: float) -> RainParameters:
+    """Drops close to a camera that exposes for a few milliseconds, as by day: short thick streaks with blunt ends."""
+    light = _mean_light(rng, severity)
+    wind = float(rng.normal(0, 14))
+    layers = []
+    for share in rng.dirichlet(np.full(1 + int(rng.binomial(2, min(0.1 + 0.4 * severity, 1))), 2.0)):
+        near = float(rng.uniform(0.4, 1.2))
+        layers.append(
+            RainLayer(
+                light=light * float(share),
+                drop_mm=float(rng.uniform(1.5, 4.0)),
+                drop_spread=float(rng.uniform(0.1, 0.5)),
+                angle=float(np.clip(wind + rng.normal(0, 2 + 14 * severity**2), -50, 50)),
+                angle_spread=float(rng.exponential(0.8)),
+                exposure_ms=float(np.exp(rng.uniform(np.log(2.5), np.log(10)))),
+                near=near,
+                far=near * float(rng.uniform(1.2, 3.0)),
+                aperture=float(rng.exponential(0.4)),
+                lens=float(rng.uniform(0.25, 0.8)),
+                brightness=float(rng.uniform(0.15, 0.9)),
+                brightness_spread=float(rng.uniform(0.2, 0.6)),
+                oscillation=float(rng.exponential(0.2)),
+                gusts=float(rng.uniform(0, 0.6)),
             )
         )
     return RainParameters(tuple(layers), _sample_camera(rng, severity))
