@@ -37,16 +37,26 @@ def sample_parameters(rng: np.random.Generator, severity: float | None = None) -
 
 
 def sample_wide(rng: np.random.Generator) -> RainParameters:
-    """Draw from all that is out there: a third of it heavy (8 to 16 dB); dense bright lines, thick short streaks."""
+    """Draw from all that is out there: a third of it heavy (8 to 16 dB), a quarter dense bright long lines."""
+    severity = _often_heavy(rng)
+    return _lines(rng, severity) if rng.random() < 0.25 else _physical(rng, severity)
+
+
+def sample_close(rng: np.random.Generator) -> RainParameters:
+    """As wide, and a quarter of it thick short streaks of drops close to the camera."""
+    severity = _often_heavy(rng)
+    return rng.choice([_lines, _close, _physical], p=[0.25, 0.25, 0.5])(rng, severity)
+
+
+def _often_heavy(rng: np.random.Generator) -> float:
     heavy = rng.random() < 1 / 3
-    severity = float(rng.uniform(0.8, 1.1) if heavy else rng.beta(1.0, 1.2))
-    kind = rng.choice([_lines, _close, _physical], p=[0.25, 0.25, 0.5])
-    return kind(rng, severity)
+    return float(rng.uniform(0.8, 1.1) if heavy else rng.beta(1.0, 1.2))
 
 
 DISTRIBUTIONS: dict[str, Callable[[np.random.Generator], RainParameters]] = {
     "physical": sample_parameters,
     "wide": sample_wide,
+    "close": sample_close,
 }
 
 

@@ -98,11 +98,11 @@ PAPER = {
 _SHORT = Recipe("l1-ssim", 24_000, 8, 64, 1e-3, Schedule(), log=0.05, clip=1.0, ema=0.999)
 _STAGES = ((0, 2), (1_500, 3), (5_000, 4))
 SHORT = {
-    "srn_brn.SRN": replace(_SHORT, stages=_STAGES, deep=0.3, rain="wide"),
-    "srn_brn.BRN": replace(_SHORT, stages=_STAGES, deep=0.3, rain="wide"),
+    "srn_brn.SRN": replace(_SHORT, stages=_STAGES, deep=0.3, rain="close"),
+    "srn_brn.BRN": replace(_SHORT, stages=_STAGES, deep=0.3, rain="close"),
     "stagewise.Stagewise": replace(_SHORT, rate=2e-3, deep=0.1),
     "mspfn": replace(_SHORT, rate=5e-4),
-    "mlmcn": replace(_SHORT, steps=400_000, batch=4, optimiser="muon", rain="wide", timid=0.02),
+    "mlmcn": replace(_SHORT, steps=400_000, batch=4, optimiser="muon", rain="close", timid=0.02),
     "wiper": replace(_SHORT, rate=6e-4, patch=96),
     "timelapse": replace(_SHORT, objective="timelapse", cross=5.0, batch=3, patch=96),
 }
