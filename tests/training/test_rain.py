@@ -10,6 +10,7 @@ import torch
 from unrain.engine.evaluation.metrics import psnr_y
 from unrain.engine.training.camera import BLENDINGS, Camera
 from unrain.engine.training.rain import (
+    DISTRIBUTIONS,
     RainParameters,
     add_rain,
     dry_and_rainy,
@@ -19,7 +20,7 @@ from unrain.engine.training.rain import (
     time_lapse,
     to_array,
 )
-from unrain.engine.training.streaks import RainLayer, draw_streaks, fall, scatter_drops
+from unrain.engine.training.streaks import RainLayer, draw_streaks, fall, scatter_drops, terminal_speed
 
 
 @pytest.fixture
@@ -74,6 +75,20 @@ def test_downpour_is_as_dense_as_rain100h():
         clean, rainy = dry_and_rainy(scene, parameters, n)
         found.append(psnr_y(to_array(rainy), to_array(clean)))
     assert 12 < np.median(found) < 15, found
+
+
+def test_close_rain_has_thick_short_streaks_beside_the_rest():
+    def share(name):
+        layers = [DISTRIBUTIONS[name](np.random.default_rng(seed)).layers[0] for seed in range(300)]
+        return sum(thick_and_short(layer) for layer in layers) / len(layers)
+
+    def thick_and_short(layer):
+        diameter, distance = layer.drop_mm * 1e-3, layer.near
+        lengths_in_widths = float(terminal_speed(np.array(layer.drop_mm))) * layer.exposure_ms * 1e-3 / diameter
+        return layer.focal * diameter / distance > 2 and lengths_in_widths < 15
+
+    assert 0.08 < share("close") < 0.3
+    assert share("wide") == share("physical") == 0
 
 
 def test_layer_adds_the_light_it_says():
