@@ -98,8 +98,8 @@ PAPER = {
 _SHORT = Recipe("l1-ssim", 24_000, 8, 64, 1e-3, Schedule(), log=0.05, clip=1.0, ema=0.999)
 _STAGES = ((0, 2), (1_500, 3), (5_000, 4))
 SHORT = {
-    "srn_brn.SRN": replace(_SHORT, stages=_STAGES, deep=0.3, rain="close"),
-    "srn_brn.BRN": replace(_SHORT, stages=_STAGES, deep=0.3, rain="close"),
+    "srn_brn.SRN": replace(_SHORT, stages=_STAGES, deep=0.3),
+    "srn_brn.BRN": replace(_SHORT, stages=_STAGES, deep=0.3),
     "stagewise.Stagewise": replace(_SHORT, rate=2e-3, deep=0.1),
     "mspfn": replace(_SHORT, rate=5e-4),
     "mlmcn": replace(_SHORT, steps=400_000, batch=4, optimiser="muon", rain="close", timid=0.02),
