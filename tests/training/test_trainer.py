@@ -208,7 +208,7 @@ def test_a_timid_start_leaves_the_picture_nearly_as_it_was(clean_folder, tmp_pat
 
 def test_rain_is_chosen_by_name_or_refused(clean_folder, tmp_path):
     assert started("srn", clean_folder, tmp_path / "run", rain="wide").run.source.rain == "wide"
-    with pytest.raises(UnrainError, match="no rain is called 'purple'; choose physical, wide"):
+    with pytest.raises(UnrainError, match="no rain is called 'purple'; choose physical, wide, close"):
         started("srn", clean_folder, tmp_path / "other", rain="purple")
 
 
